@@ -1,0 +1,1 @@
+//! A one-node, in-memory Kafka broker for one machine without Docker or Java.

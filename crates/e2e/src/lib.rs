@@ -1,0 +1,1 @@
+//! Black-box stories on real processes, and the checker that judges them.

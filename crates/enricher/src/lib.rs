@@ -1,0 +1,1 @@
+//! Maps raw edits to enriched edits, partition by partition.

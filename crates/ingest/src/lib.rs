@@ -1,0 +1,1 @@
+//! Publishes Wikimedia's edits to Kafka, each once.

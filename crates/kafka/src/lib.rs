@@ -1,0 +1,1 @@
+//! Kafka kit: client settings, fenced partition writer, tail reader, assignment, dead letters.

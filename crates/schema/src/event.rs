@@ -1,0 +1,198 @@
+//! An event as the stream sends it: just enough of it to know its kind, its id and its key.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Deserializer, de};
+use sha2::{Digest, Sha256};
+
+use crate::rejection::{Rejection, parse};
+
+/// The domain of the artificial events that prove a data centre alive.
+const CANARY_DOMAIN: &str = "canary";
+
+/// A text of the source, borrowed where it holds no escape.
+#[derive(Deserialize, Debug)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Meta<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    domain: Option<Text<'a>>,
+    #[serde(borrow)]
+    stream: Option<Text<'a>>,
+    #[serde(borrow)]
+    dt: Option<Text<'a>>,
+    offset: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Source<'a> {
+    #[serde(borrow)]
+    meta: Meta<'a>,
+    #[serde(borrow, default, rename = "type", deserialize_with = "event_type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    wiki: Option<Text<'a>>,
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+}
+
+/// What the ingest service needs to know of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `meta.id`, or the hash of the bytes where there is none.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// `meta.dt` as received, empty where absent.
+    pub dt: String,
+    /// `meta.domain`, empty where absent.
+    pub domain: String,
+    /// `meta.stream`, empty where absent.
+    pub stream: String,
+    /// `meta.offset`: rises by 1 per source topic within one connection.
+    pub offset: Option<i64>,
+}
+
+/// What an event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A heartbeat of a data centre: `meta.domain` is `canary`. It has neither type nor title.
+    Canary,
+    /// A change, with its type and its record key.
+    Change {
+        /// `type` (`edit`, `new`, `log`, `categorize`, `142`, …); for streams without it, `meta.stream`.
+        change_type: String,
+        /// `wiki:title`.
+        key: String,
+    },
+}
+
+/// Reads an event's kind, id and key from its bytes.
+///
+/// # Errors
+/// A [`Rejection`] where the bytes are not JSON of this shape; its id is [`content_id`] of the bytes.
+pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
+    let source: Source<'_> = parse(bytes)?;
+    let text = |field: Option<Text<'_>>| field.map_or_else(String::new, |text| text.0.into_owned());
+    let Meta { id, domain, stream, dt, offset } = source.meta;
+    let (domain, stream) = (text(domain), text(stream));
+    let id = match id {
+        Some(id) if !id.0.is_empty() => id.0.into_owned(),
+        _ => content_id(bytes),
+    };
+    let kind = if domain == CANARY_DOMAIN {
+        Kind::Canary
+    } else {
+        let wiki = source.wiki.as_ref().map_or(domain.as_str(), |wiki| &wiki.0);
+        let title = source.title.as_ref().map_or("", |title| &title.0);
+        let key = format!("{wiki}:{title}");
+        let change_type = source.kind.map_or_else(|| stream.clone(), |kind| kind.0.into_owned());
+        Kind::Change { change_type, key }
+    };
+    Ok(Event { id, kind, dt: text(dt), domain, stream, offset })
+}
+
+/// An id made from the bytes themselves, for what has no `meta.id`.
+#[must_use]
+pub fn content_id(bytes: &[u8]) -> String {
+    let mut id = String::with_capacity(71);
+    id.push_str("sha256:");
+    for byte in Sha256::digest(bytes) {
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
+}
+
+/// Reads `type`, which the schema of 2023 allows to be a number.
+pub(crate) fn event_type<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<Text<'a>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct TypeVisitor;
+
+    impl<'de> de::Visitor<'de> for TypeVisitor {
+        type Value = Option<Text<'de>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a string or an integer")
+        }
+
+        fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<Self::Value, E> {
+            Ok(Some(Text(Cow::Borrowed(value))))
+        }
+
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+            Ok(Some(Text(Cow::Owned(value.to_owned()))))
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+            Ok(Some(Text(Cow::Owned(value.to_string()))))
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+            Ok(Some(Text(Cow::Owned(value.to_string()))))
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(TypeVisitor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Reason;
+
+    fn change(change_type: &str, key: &str) -> Kind {
+        Kind::Change { change_type: change_type.into(), key: key.into() }
+    }
+
+    #[test]
+    fn a_change_is_keyed_by_wiki_and_title() {
+        let event = read(br#"{"meta":{"id":"a","domain":"d"},"type":"edit","wiki":"enwiki","title":"A:B"}"#);
+        assert_eq!(event.unwrap().kind, change("edit", "enwiki:A:B"));
+    }
+
+    #[test]
+    fn a_numeric_type_is_its_digits_and_null_is_none() {
+        let event = read(br#"{"meta":{"id":"a","domain":"d"},"type":142,"wiki":"w","title":"t"}"#);
+        assert_eq!(event.unwrap().kind, change("142", "w:t"));
+        let event = read(br#"{"meta":{"id":"a","domain":"d","stream":"s"},"type":null}"#);
+        assert_eq!(event.unwrap().kind, change("s", "d:"));
+    }
+
+    #[test]
+    fn a_canary_needs_only_its_domain() {
+        let event = read(br#"{"$schema":"x","meta":{"domain":"canary","stream":"s","id":"c"}}"#).unwrap();
+        assert_eq!(event.kind, Kind::Canary);
+    }
+
+    #[test]
+    fn without_an_id_the_bytes_name_themselves() {
+        let bytes = br#"{"meta":{"domain":"d"},"type":"edit"}"#;
+        let first = read(bytes).unwrap().id;
+        assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
+        assert_eq!(first, read(bytes).unwrap().id);
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_a_reason() {
+        let reason = |bytes: &[u8]| read(bytes).unwrap_err().reason;
+        assert_eq!(reason(b"\xff"), Reason::InvalidUtf8);
+        assert_eq!(reason(b"{\"meta\":"), Reason::InvalidJson);
+        assert_eq!(reason(b"[]"), Reason::WrongShape);
+        assert_eq!(reason(br#"{"meta":{"id":5}}"#), Reason::WrongShape);
+        assert_eq!(reason(br#"{"meta":{},"title":"\ud800"}"#), Reason::InvalidJson);
+        assert_eq!(reason(br#"{"meta":{},"title":"a","title":"b"}"#), Reason::WrongShape);
+        assert_eq!(reason("[".repeat(100_000).as_bytes()), Reason::TooDeep);
+    }
+}

@@ -1,0 +1,227 @@
+//! Record headers, and the partition of a key.
+//!
+//! The position travels inside the record: whoever takes a partition over reads its last committed record
+//! and knows where to go on. Numbers are decimal text, so that a console consumer can read them.
+
+use std::str::FromStr;
+
+use crate::rejection::{Reason, Rejection};
+
+/// `meta.id`: the CloudEvents id, and the key of deduplication.
+pub const CE_ID: &str = "ce_id";
+/// Place in the dense sequence of its partition.
+pub const SEQ: &str = "seq";
+/// The SSE id as received.
+pub const SSE_ID: &str = "sse-id";
+/// When ingest read the event, Unix milliseconds.
+pub const RECEIVED_AT: &str = "received-at";
+/// Present where the record was fetched after the fact.
+pub const BACKFILL: &str = "backfill";
+/// Offset of the raw record that this one was made from.
+pub const RAW_OFFSET: &str = "raw-offset";
+/// `seq` of that raw record.
+pub const RAW_SEQ: &str = "raw-seq";
+
+/// A header, ready to be produced.
+pub type Header = (&'static str, String);
+
+/// What ingest writes beside an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawHeaders {
+    /// `meta.id` or the content id.
+    pub id: String,
+    /// Dense sequence of the raw partition.
+    pub seq: i64,
+    /// The SSE id as received.
+    pub sse_id: String,
+    /// Unix milliseconds.
+    pub received_at_ms: i64,
+    /// Fetched after the fact.
+    pub backfill: bool,
+}
+
+/// What the enricher writes beside an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventHeaders {
+    /// `meta.id` or the content id.
+    pub id: String,
+    /// Dense sequence of this partition.
+    pub seq: i64,
+    /// Offset of the input.
+    pub raw_offset: i64,
+    /// `seq` of the input.
+    pub raw_seq: i64,
+    /// Unix milliseconds.
+    pub received_at_ms: i64,
+}
+
+/// Gives the headers of a record by name; an absent header and a null one are the same.
+pub trait HeaderSource {
+    /// The bytes of the first header of this name.
+    fn header(&self, name: &str) -> Option<&[u8]>;
+}
+
+impl RawHeaders {
+    /// The headers as they are produced, CloudEvents attributes in binary mode among them.
+    #[must_use]
+    pub fn to_headers(&self, domain: &str, stream: &str, change_type: &str, dt: &str) -> Vec<Header> {
+        let mut headers = vec![
+            (CE_ID, self.id.clone()),
+            (SEQ, self.seq.to_string()),
+            (SSE_ID, self.sse_id.clone()),
+            (RECEIVED_AT, self.received_at_ms.to_string()),
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_source", format!("//{domain}")),
+            ("ce_type", format!("{stream}.{change_type}")),
+            ("content-type", "application/json".to_owned()),
+        ];
+        if !dt.is_empty() {
+            headers.push(("ce_time", dt.to_owned()));
+        }
+        if self.backfill {
+            headers.push((BACKFILL, "true".to_owned()));
+        }
+        headers
+    }
+
+    /// Reads the headers of a raw record.
+    ///
+    /// # Errors
+    /// [`Reason::BadHeader`] where one is missing or malformed.
+    pub fn read(source: &impl HeaderSource) -> Result<Self, Rejection> {
+        Ok(Self {
+            id: text(source, CE_ID)?,
+            seq: number(source, SEQ)?,
+            sse_id: text(source, SSE_ID)?,
+            received_at_ms: number(source, RECEIVED_AT)?,
+            backfill: source.header(BACKFILL).is_some(),
+        })
+    }
+}
+
+impl EventHeaders {
+    /// The headers as they are produced.
+    #[must_use]
+    pub fn to_headers(&self) -> Vec<Header> {
+        vec![
+            (CE_ID, self.id.clone()),
+            (SEQ, self.seq.to_string()),
+            (RAW_OFFSET, self.raw_offset.to_string()),
+            (RAW_SEQ, self.raw_seq.to_string()),
+            (RECEIVED_AT, self.received_at_ms.to_string()),
+        ]
+    }
+
+    /// Reads the headers of an enriched record.
+    ///
+    /// # Errors
+    /// [`Reason::BadHeader`] where one is missing or malformed.
+    pub fn read(source: &impl HeaderSource) -> Result<Self, Rejection> {
+        Ok(Self {
+            id: text(source, CE_ID)?,
+            seq: number(source, SEQ)?,
+            raw_offset: number(source, RAW_OFFSET)?,
+            raw_seq: number(source, RAW_SEQ)?,
+            received_at_ms: number(source, RECEIVED_AT)?,
+        })
+    }
+}
+
+fn text(source: &impl HeaderSource, name: &str) -> Result<String, Rejection> {
+    let bytes =
+        source.header(name).ok_or_else(|| Rejection::new(Reason::BadHeader, format!("header {name} is missing")))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not UTF-8")))?;
+    Ok(text.to_owned())
+}
+
+fn number<T: FromStr>(source: &impl HeaderSource, name: &str) -> Result<T, Rejection> {
+    text(source, name)?.parse().map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not a number")))
+}
+
+/// The partition of a key: Kafka's default partitioner (murmur2, sign cleared, modulo).
+///
+/// Computed here and never left to a client: two clients with different defaults would put one page into two
+/// partitions. Answers 0 for a topic without partitions.
+#[must_use]
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
+    let positive = murmur2(key) & 0x7fff_ffff;
+    i32::try_from(positive).ok().and_then(|hash| hash.checked_rem(partitions)).unwrap_or(0)
+}
+
+/// Murmur2 with Kafka's seed.
+fn murmur2(data: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    let length = u32::try_from(data.len() & 0xffff_ffff).unwrap_or(u32::MAX);
+    let mut hash = SEED ^ length;
+    let (words, rest) = data.as_chunks::<4>();
+    for word in words {
+        let mut k = u32::from_le_bytes(*word).wrapping_mul(M);
+        k = (k ^ (k >> 24)).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ k;
+    }
+    for (index, &byte) in rest.iter().enumerate().rev() {
+        hash ^= u32::from(byte) << (8 * index);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Headers(Vec<Header>);
+
+    impl HeaderSource for Headers {
+        fn header(&self, name: &str) -> Option<&[u8]> {
+            self.0.iter().find(|header| header.0 == name).map(|header| header.1.as_bytes())
+        }
+    }
+
+    #[test]
+    fn murmur2_agrees_with_kafkas_own_test_values() {
+        // org.apache.kafka.common.utils.UtilsTest, testMurmur2.
+        let cases: [(&str, i32); 7] = [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+            ("", 275_646_681),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(murmur2(key.as_bytes()).cast_signed(), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_within_its_topic() {
+        for key in ["enwiki:Rust", "", "ruwiki:Обсуждение"] {
+            assert!((0..6).contains(&partition_of(key.as_bytes(), 6)));
+        }
+        assert_eq!(partition_of(b"x", 0), 0);
+    }
+
+    #[test]
+    fn headers_come_back_as_they_went() {
+        let raw = RawHeaders { id: "e".into(), seq: 1 << 40, sse_id: "[]".into(), received_at_ms: 9, backfill: true };
+        let headers = Headers(raw.to_headers("en.wikipedia.org", "mediawiki.recentchange", "edit", "t"));
+        assert_eq!(RawHeaders::read(&headers).unwrap(), raw);
+        let event = EventHeaders { id: "e".into(), seq: 2, raw_offset: 7, raw_seq: 3, received_at_ms: 9 };
+        assert_eq!(EventHeaders::read(&Headers(event.to_headers())).unwrap(), event);
+    }
+
+    #[test]
+    fn a_missing_or_malformed_header_is_named() {
+        let error = RawHeaders::read(&Headers(vec![(CE_ID, "e".into())])).unwrap_err();
+        assert_eq!(error.detail, "header seq is missing");
+        let error = RawHeaders::read(&Headers(vec![(CE_ID, "e".into()), (SEQ, "x".into())])).unwrap_err();
+        assert_eq!(error.detail, "header seq is not a number");
+    }
+}

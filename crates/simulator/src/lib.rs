@@ -1,0 +1,1 @@
+//! A faithful EventStreams server for tests: seeded generator, replay, faults, and a ledger.

@@ -1,0 +1,1 @@
+//! Stores enriched edits, each once.
