@@ -1,1 +1,97 @@
 //! A one-node, in-memory Kafka broker for one machine without Docker or Java.
+//!
+//! It speaks the real protocol over TCP, on loopback only: transactions with fencing, `read_committed`,
+//! classic groups (eager and cooperative) and KIP-848 groups. It is not Apache Kafka: one copy, in memory,
+//! the oldest records dropped past a cap, everything gone when it stops. Exactly-once holds across crashes of
+//! its clients, not across its own.
+//!
+//! ```
+//! let broker = broker::Broker::start(broker::Config::default()).unwrap();
+//! assert!(broker.address().ip().is_loopback());
+//! ```
+//!
+//! One thread per connection, one lock over all state, one condition variable that wakes whoever waits. The
+//! single lock is what makes the end of a transaction (markers on many partitions, offsets of many groups)
+//! atomic.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`net`] | connections, frames, the version table; a malformed frame closes its connection |
+//! | [`frame`] | checks every length in a request before anything is allocated for it |
+//! | [`batch`], [`log`] | a record batch's bytes; a partition's log |
+//! | [`state`] | all that the lock covers; retention |
+//! | [`topics`], [`records`] | topic requests; produce, fetch, offsets by time |
+//! | [`transactions`] | producer ids, fencing, the end of a transaction |
+//! | [`group`] | both group protocols, committed offsets |
+
+mod batch;
+mod frame;
+mod group;
+mod log;
+mod net;
+mod records;
+mod state;
+mod topics;
+mod transactions;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Said at every start, because it is easy to forget.
+pub const NOTICE: &str = "Embedded development broker: one node, in memory, loopback only, not Apache Kafka. Topics, offsets and \
+     transactions are lost when it stops; oldest records are dropped past the cap. Exactly-once holds across \
+     crashes of the services, not across a crash of this broker.";
+
+/// How the broker runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Loopback port; 0 takes a free one.
+    pub port: u16,
+    /// Bytes of records kept over all partitions; the oldest go first.
+    pub max_bytes: usize,
+    /// Longest request frame, in bytes.
+    pub max_frame_bytes: usize,
+    /// Session time-out of KIP-848 groups, which the broker decides.
+    pub session_timeout: Duration,
+    /// Heartbeat interval of KIP-848 groups.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            max_bytes: 512 << 20,
+            max_frame_bytes: 64 << 20,
+            session_timeout: Duration::from_secs(6),
+            heartbeat_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A running broker; it stops when dropped.
+#[derive(Debug)]
+pub struct Broker {
+    server: net::Server,
+}
+
+impl Broker {
+    /// Starts the broker on a loopback port.
+    ///
+    /// # Errors
+    /// The port cannot be listened on.
+    pub fn start(config: Config) -> std::io::Result<Self> {
+        Ok(Self { server: net::Server::start(config)? })
+    }
+
+    /// Where it listens: give this to a client as its bootstrap server.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Closes every connection and ends the threads.
+    pub fn stop(&self) {
+        self.server.stop();
+    }
+}

@@ -1,1 +1,148 @@
 //! One frame for all services: configuration, telemetry, health, tasks, shutdown, the admin server.
+//!
+//! It knows nothing of Kafka or of Wikipedia. A service gives [`main`] its configuration type and its `run`;
+//! the frame parses flags and environment, starts logs and the admin server, ends everything on SIGTERM
+//! within [`shutdown::LIMIT`], and turns the result into an exit code and one sentence.
+//!
+//! ```no_run
+//! #[derive(clap::Args, Debug)]
+//! struct Config {}
+//!
+//! async fn run(_config: Config, service: service::Service) -> Result<(), service::Failure> {
+//!     let stopped = service.shutdown.clone();
+//!     service.tasks.spawn("wait", async move {
+//!         stopped.cancelled().await;
+//!         Ok(())
+//!     });
+//!     service.finish().await
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     service::main("example", "0.0.0.0:8080", run)
+//! }
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`] | flags = environment; wrong ones as one sentence |
+//! | [`failure`] | why a service ended, and its exit code |
+//! | [`telemetry`] | logs: pretty on a terminal, JSON otherwise |
+//! | [`metrics`] | the registry, and what every service shows |
+//! | [`health`] | readiness checks, heartbeats |
+//! | [`tasks`] | supervised tasks and threads |
+//! | [`shutdown`] | signals, the limit |
+//! | [`admin`] | `/livez`, `/readyz`, `/health`, `/metrics` |
+//! | [`healthcheck`] | the container's health check |
+
+pub mod admin;
+pub mod config;
+pub mod failure;
+pub mod health;
+pub mod healthcheck;
+pub mod metrics;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+pub use config::ServiceConfig;
+pub use failure::Failure;
+pub use health::Health;
+pub use metrics::Metrics;
+pub use tasks::{Heartbeat, Tasks};
+
+/// What the frame hands to a service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The service's name, as in its metrics and logs.
+    pub name: &'static str,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
+    /// Where readiness is told.
+    pub health: Health,
+    /// Where tasks are spawned.
+    pub tasks: Tasks,
+    /// Cancelled when the service should end.
+    pub shutdown: CancellationToken,
+}
+
+impl Service {
+    /// Makes the parts of one service; it ends when `shutdown` is cancelled.
+    #[must_use]
+    pub fn new(name: &'static str, shutdown: CancellationToken) -> Self {
+        let metrics = Metrics::new(name);
+        let health = Health::new(&metrics);
+        let tasks = Tasks::new(shutdown.clone(), health.clone(), &metrics);
+        Self { name, metrics, health, tasks, shutdown }
+    }
+
+    /// Waits until the service ends: on shutdown, when every task is done or the limit is over, and at once
+    /// where a task failed.
+    ///
+    /// # Errors
+    /// What the first failing task said.
+    pub async fn finish(&self) -> Result<(), Failure> {
+        let result = self.tasks.finish().await;
+        self.health.stop();
+        result
+    }
+}
+
+/// Runs a service as a process: the whole of each `main.rs`.
+pub fn main<C, F, R>(name: &'static str, default_http: &'static str, run: F) -> ExitCode
+where
+    C: Args,
+    F: FnOnce(C, Service) -> R,
+    R: Future<Output = Result<(), Failure>>,
+{
+    let (service_config, config) = match config::parse::<C>(name, default_http) {
+        config::Parsed::Run(service, config) => (service, config),
+        config::Parsed::Healthcheck(address) => return healthcheck::run(name, address),
+        config::Parsed::Exit(code) => return code,
+    };
+    let result = serve(name, &service_config, config, run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(name),
+    }
+}
+
+fn serve<C, F, R>(name: &'static str, frame: &ServiceConfig, config: C, run: F) -> Result<(), Failure>
+where
+    F: FnOnce(C, Service) -> R,
+    R: Future<Output = Result<(), Failure>>,
+{
+    telemetry::start(name, frame);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Runtime(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        shutdown::on_signals(&shutdown);
+        let service = Service::new(name, shutdown);
+        admin::start(&service, frame.http).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+        let stopping = service.shutdown.clone();
+        let metrics = service.metrics.clone();
+        let asked = tokio::spawn(async move {
+            stopping.cancelled().await;
+            Instant::now()
+        });
+        let result = run(config, service).await;
+        if let Ok(asked_at) = tokio::time::timeout(std::time::Duration::ZERO, asked).await {
+            let seconds = asked_at.map(|at| at.elapsed().as_secs_f64()).unwrap_or_default();
+            metrics.set_shutdown_seconds(seconds);
+            tracing::info!(seconds, "stopped");
+        }
+        result
+    });
+    // Threads that are still inside a client library must not hold the process: the design is kill-safe.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,212 @@
+//! Consumer groups: one id, one of two protocols, and committed offsets that belong to neither.
+
+pub(crate) mod classic;
+pub(crate) mod consumer;
+pub(crate) mod offsets;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
+    ListGroupsRequest, ListGroupsResponse,
+    delete_groups_response::DeletableGroupResult,
+    describe_groups_response::{DescribedGroup, DescribedGroupMember},
+    list_groups_response::ListedGroup,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::state::Shared;
+use classic::ClassicGroup;
+use consumer::ConsumerGroup;
+
+/// Who sent a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    pub(crate) id: StrBytes,
+    pub(crate) host: StrBytes,
+}
+
+/// A committed offset with what its committer wrote beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct CommittedOffset {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) metadata: Option<StrBytes>,
+}
+
+/// Which member a commit says it comes from.
+#[derive(Debug)]
+pub(crate) struct MemberClaim<'a> {
+    pub(crate) member: &'a StrBytes,
+    /// Generation, or member epoch; below 0 outside group management.
+    pub(crate) epoch: i32,
+}
+
+/// One id's members, in the protocol that they speak.
+#[derive(Debug)]
+pub(crate) enum Group {
+    Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Classic(group) => group.is_empty(),
+            Self::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self {
+            Self::Classic(group) => group.state_name(),
+            Self::Consumer(group) => group.state_name(),
+        }
+    }
+}
+
+/// All groups and all committed offsets.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    by_id: BTreeMap<StrBytes, Group>,
+    offsets: HashMap<StrBytes, BTreeMap<(StrBytes, i32), CommittedOffset>>,
+    members_named: u64,
+}
+
+impl Groups {
+    /// A new member's id; unlike a random one it tells in the log who came first.
+    fn name_member(&mut self, client: &Client) -> StrBytes {
+        self.members_named += 1;
+        StrBytes::from_string(format!("{}-{:06}-{}", client.id.as_str(), self.members_named, uuid::Uuid::new_v4()))
+    }
+
+    /// The classic group of this id. One that still has members of the other protocol is refused.
+    fn classic(&mut self, id: &StrBytes) -> Result<&mut ClassicGroup, ResponseError> {
+        let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
+        if let Group::Consumer(other) = group
+            && other.is_empty()
+        {
+            *group = Group::Classic(ClassicGroup::default());
+        }
+        match group {
+            Group::Classic(group) => Ok(group),
+            Group::Consumer(_) => Err(ResponseError::InconsistentGroupProtocol),
+        }
+    }
+
+    /// The KIP-848 group of this id, likewise.
+    fn consumer(&mut self, id: &StrBytes) -> Result<&mut ConsumerGroup, ResponseError> {
+        let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
+        if let Group::Classic(other) = group
+            && other.is_empty()
+        {
+            *group = Group::Consumer(ConsumerGroup::default());
+        }
+        match group {
+            Group::Consumer(group) => Ok(group),
+            Group::Classic(_) => Err(ResponseError::InconsistentGroupProtocol),
+        }
+    }
+
+    /// Whether a committer is a member of its group's present generation.
+    pub(crate) fn check_claim(&self, group: &GroupId, claim: &MemberClaim<'_>) -> Result<(), ResponseError> {
+        if claim.epoch < 0 && claim.member.is_empty() {
+            return Ok(());
+        }
+        match self.by_id.get(&group.0) {
+            None => Err(ResponseError::IllegalGeneration),
+            Some(Group::Classic(group)) => group.check_claim(claim),
+            Some(Group::Consumer(group)) => group.check_claim(claim),
+        }
+    }
+
+    fn has_members(&self, group: &GroupId) -> bool {
+        self.by_id.get(&group.0).is_some_and(|group| !group.is_empty())
+    }
+
+    /// Stores a committed offset.
+    pub(crate) fn store_offset(&mut self, group: &StrBytes, topic: StrBytes, partition: i32, offset: CommittedOffset) {
+        self.offsets.entry(group.clone()).or_default().insert((topic, partition), offset);
+    }
+
+    /// Removes members whose session ended and completes what waited for them; true if anything moved.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        for group in self.by_id.values_mut() {
+            moved |= match group {
+                Group::Classic(group) => group.expire(now),
+                Group::Consumer(group) => group.expire(now),
+            };
+        }
+        moved
+    }
+}
+
+/// Groups with their state and type.
+pub(crate) fn list(shared: &Shared, request: &ListGroupsRequest) -> ListGroupsResponse {
+    let state = shared.lock();
+    let admits = |filter: &[StrBytes], value: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(value))
+    };
+    let mut groups = Vec::new();
+    for (id, group) in &state.groups.by_id {
+        let kind = match group {
+            Group::Classic(_) => "classic",
+            Group::Consumer(_) => "consumer",
+        };
+        if admits(&request.states_filter, group.state_name()) && admits(&request.types_filter, kind) {
+            groups.push(
+                ListedGroup::default()
+                    .with_group_id(GroupId(id.clone()))
+                    .with_protocol_type(StrBytes::from_static_str("consumer"))
+                    .with_group_state(StrBytes::from_static_str(group.state_name()))
+                    .with_group_type(StrBytes::from_static_str(kind)),
+            );
+        }
+    }
+    ListGroupsResponse::default().with_groups(groups)
+}
+
+/// Classic groups with their members; others are "dead" in this request, as on Kafka.
+pub(crate) fn describe(shared: &Shared, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let state = shared.lock();
+    let groups = request.groups.into_iter().map(|id| {
+        let answer = DescribedGroup::default().with_authorized_operations(i32::MIN);
+        let Some(Group::Classic(group)) = state.groups.by_id.get(&id.0) else {
+            return answer.with_group_id(id).with_group_state(StrBytes::from_static_str("Dead"));
+        };
+        let members = group.members().map(|(member_id, member)| {
+            DescribedGroupMember::default()
+                .with_member_id(member_id.clone())
+                .with_client_id(member.client.id.clone())
+                .with_client_host(member.client.host.clone())
+                .with_member_metadata(group.metadata_of(member))
+                .with_member_assignment(member.assignment.clone())
+        });
+        answer
+            .with_group_id(id)
+            .with_group_state(StrBytes::from_static_str(group.state_name()))
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocol_data(group.protocol().clone())
+            .with_members(members.collect())
+    });
+    DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+/// Deletes empty groups with their offsets.
+pub(crate) fn delete(shared: &Shared, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let mut state = shared.lock();
+    let results = request.groups_names.into_iter().map(|id| {
+        let groups = &mut state.groups;
+        let code = if groups.has_members(&id) {
+            ResponseError::NonEmptyGroup.code()
+        } else {
+            let known = groups.by_id.remove(&id.0).is_some() | groups.offsets.remove(&id.0).is_some();
+            if known { 0 } else { ResponseError::GroupIdNotFound.code() }
+        };
+        DeletableGroupResult::default().with_group_id(id).with_error_code(code)
+    });
+    DeleteGroupsResponse::default().with_results(results.collect())
+}

@@ -1,0 +1,223 @@
+//! Produce, fetch, offsets by time, and deleting records.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    BrokerId, DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, ProduceRequest, ProduceResponse, ProducerId, TransactionalId,
+    delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
+    fetch_request::FetchPartition,
+    fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
+    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+    produce_request::PartitionProduceData,
+    produce_response::{PartitionProduceResponse, TopicProduceResponse},
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::batch::{self, BadBatch};
+use crate::log::{Appended, Log};
+use crate::state::{Shared, State, millis, now_ms};
+
+const READ_COMMITTED: i8 = 1;
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const GREATEST_TIME: i64 = -3;
+/// Most bytes of one fetch answer, whatever the client asks.
+const MAX_FETCH_BYTES: usize = 64 << 20;
+
+/// Appends; `None` where the client wants no answer (`acks=0`).
+pub(crate) fn produce(shared: &Shared, request: ProduceRequest) -> Option<ProduceResponse> {
+    let mut response = ProduceResponse::default();
+    let mut state = shared.lock();
+    for topic in request.topic_data {
+        let mut answer = TopicProduceResponse::default().with_name(topic.name.clone());
+        for data in topic.partition_data {
+            let result = append(&mut state, request.transactional_id.as_ref(), &topic.name, &data);
+            answer.partition_responses.push(produced(data.index, result));
+        }
+        state.topics.enforce_retention(&topic.name, shared.config.max_bytes);
+        response.responses.push(answer);
+    }
+    drop(state);
+    shared.wake();
+    (request.acks != 0).then_some(response)
+}
+
+/// The base offset, the time of appending (−1 where the producer stamps), and the log's start.
+type AppendResult = Result<(i64, i64, i64), ResponseError>;
+
+fn produced(index: i32, result: AppendResult) -> PartitionProduceResponse {
+    let answer = PartitionProduceResponse::default().with_index(index);
+    match result {
+        Ok((base_offset, time, start)) => {
+            answer.with_base_offset(base_offset).with_log_append_time_ms(time).with_log_start_offset(start)
+        }
+        Err(error) => answer
+            .with_error_code(error.code())
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1),
+    }
+}
+
+fn append(
+    state: &mut State,
+    transactional_id: Option<&TransactionalId>,
+    topic: &StrBytes,
+    data: &PartitionProduceData,
+) -> AppendResult {
+    let records = data.records.as_ref().ok_or(ResponseError::CorruptMessage)?;
+    let batches = batch::split(records).ok_or(ResponseError::CorruptMessage)?;
+    let append_time = state.topics.get(topic).is_some_and(|topic| topic.uses_append_time()).then(now_ms);
+    let mut first = None;
+    // Checked before the first is appended: a request is taken whole or not at all.
+    let mut checked = Vec::with_capacity(batches.len());
+    for bytes in batches {
+        let header = batch::check(&bytes).map_err(|bad| match bad {
+            BadBatch::Corrupt => ResponseError::CorruptMessage,
+            BadBatch::OldFormat => ResponseError::UnsupportedForMessageFormat,
+            BadBatch::Invalid => ResponseError::InvalidRecord,
+        })?;
+        state.topics.log(topic, data.index)?;
+        if header.is_transactional() {
+            state.transactions.check_produce(transactional_id, &header, topic, data.index)?;
+        }
+        checked.push((bytes, header));
+    }
+    for (bytes, header) in checked {
+        let stamp = state.topics.next_stamp();
+        let log = state.topics.log_mut(topic, data.index)?;
+        let (Appended::New { base_offset } | Appended::Repeat { base_offset }) =
+            log.append(&bytes, header, stamp, append_time)?;
+        first.get_or_insert(base_offset);
+    }
+    let start = state.topics.log(topic, data.index)?.start();
+    Ok((first.ok_or(ResponseError::CorruptMessage)?, append_time.unwrap_or(-1), start))
+}
+
+/// Reads, and waits for records up to the request's time-out.
+pub(crate) fn fetch(shared: &Shared, request: &FetchRequest) -> FetchResponse {
+    let deadline = Instant::now() + millis(request.max_wait_ms);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let mut state = shared.lock();
+    loop {
+        let (response, bytes, failed) = read(&state, request);
+        if bytes >= min_bytes || failed {
+            return response;
+        }
+        let (next, changed) = shared.wait(state, deadline);
+        if !changed {
+            return response;
+        }
+        state = next;
+    }
+}
+
+fn read(state: &State, request: &FetchRequest) -> (FetchResponse, usize, bool) {
+    let mut left = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_FETCH_BYTES);
+    let (mut total, mut failed) = (0, false);
+    let mut response = FetchResponse::default();
+    for topic in &request.topics {
+        let mut answer = FetchableTopicResponse::default().with_topic(topic.topic.clone());
+        for partition in &topic.partitions {
+            let result = state.topics.log(&topic.topic, partition.partition);
+            let data = match result.and_then(|log| read_partition(log, partition, request.isolation_level, left)) {
+                Ok(data) => data,
+                Err(error) => {
+                    failed = true;
+                    PartitionData::default().with_error_code(error.code()).with_high_watermark(-1)
+                }
+            };
+            let bytes = data.records.as_ref().map_or(0, Bytes::len);
+            total += bytes;
+            left = left.saturating_sub(bytes);
+            answer
+                .partitions
+                .push(data.with_partition_index(partition.partition).with_preferred_read_replica(BrokerId(-1)));
+        }
+        response.responses.push(answer);
+    }
+    (response, total, failed)
+}
+
+fn read_partition(
+    log: &Log,
+    wanted: &FetchPartition,
+    isolation: i8,
+    max_bytes: usize,
+) -> Result<PartitionData, ResponseError> {
+    if wanted.fetch_offset < log.start() || wanted.fetch_offset > log.end() {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    let committed = isolation == READ_COMMITTED;
+    let limit = if committed { log.last_stable() } else { log.end() };
+    let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
+    // One batch always goes through, or a record longer than the limit would stop its reader for ever; once
+    // the whole answer is full, later partitions wait for their turn.
+    let records =
+        if max_bytes == 0 { Bytes::new() } else { log.read(wanted.fetch_offset, limit, max_bytes.min(partition_max)) };
+    let aborted = committed.then(|| {
+        log.aborted_between(wanted.fetch_offset, limit)
+            .map(|aborted| {
+                AbortedTransaction::default()
+                    .with_producer_id(ProducerId(aborted.producer_id))
+                    .with_first_offset(aborted.first_offset)
+            })
+            .collect()
+    });
+    Ok(PartitionData::default()
+        .with_high_watermark(log.end())
+        .with_last_stable_offset(log.last_stable())
+        .with_log_start_offset(log.start())
+        .with_aborted_transactions(aborted)
+        .with_records(Some(records)))
+}
+
+/// Offsets by time: the first of that time or later, the earliest, the latest.
+pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let state = shared.lock();
+    let committed = request.isolation_level == READ_COMMITTED;
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+            let found = state.topics.log(&topic.name, wanted.partition_index).map(|log| match wanted.timestamp {
+                LATEST => (if committed { log.last_stable() } else { log.end() }, -1),
+                EARLIEST => (log.start(), -1),
+                GREATEST_TIME => log.greatest_time().unwrap_or((-1, -1)),
+                time => log.offset_for_time(time).unwrap_or((-1, -1)),
+            });
+            match found {
+                Ok((offset, timestamp)) => answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(0),
+                Err(error) => answer.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
+            }
+        });
+        ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name.clone())
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Moves logs' starts.
+pub(crate) fn delete_records(shared: &Shared, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let mut state = shared.lock();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let answer = DeleteRecordsPartitionResult::default().with_partition_index(wanted.partition_index);
+            let deleted = state.topics.log_mut(&topic.name, wanted.partition_index).and_then(|log| {
+                let offset = if wanted.offset == -1 { log.end() } else { wanted.offset };
+                if offset < 0 || offset > log.end() {
+                    return Err(ResponseError::OffsetOutOfRange);
+                }
+                log.delete_below(offset);
+                Ok(log.start())
+            });
+            match deleted {
+                Ok(start) => answer.with_low_watermark(start),
+                Err(error) => answer.with_error_code(error.code()).with_low_watermark(-1),
+            }
+        });
+        DeleteRecordsTopicResult::default().with_partitions(partitions.collect()).with_name(topic.name.clone())
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
+}

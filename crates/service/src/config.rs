@@ -1,0 +1,160 @@
+//! Flags = environment. A wrong value is one sentence and exit code 78, an unknown flag 2.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Command, FromArgMatches};
+
+use crate::Failure;
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What every service can be told.
+#[derive(Args, Clone, Debug)]
+pub struct ServiceConfig {
+    /// Address of the admin server: /livez, /readyz, /health, /metrics.
+    #[arg(long, env = "WIKI_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub http: SocketAddr,
+    /// How logs look on stderr.
+    #[arg(long, env = "WIKI_LOG_FORMAT", value_enum, default_value = "auto")]
+    pub log_format: LogFormat,
+    /// Name of this replica in logs and metrics; the host's name if not given.
+    #[arg(long, env = "WIKI_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
+}
+
+impl ServiceConfig {
+    /// The replica's name.
+    #[must_use]
+    pub fn replica(&self) -> String {
+        let host = || std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+        self.replica.clone().or_else(host).unwrap_or_else(|| "local".to_owned())
+    }
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Parsed<C> {
+    Run(ServiceConfig, C),
+    Healthcheck(SocketAddr),
+    Exit(ExitCode),
+}
+
+/// Reads the process's flags and environment.
+pub(crate) fn parse<C: Args>(name: &'static str, default_http: &'static str) -> Parsed<C> {
+    let command = command::<C>(name, default_http);
+    let read = command.try_get_matches().and_then(|matches| {
+        let service = ServiceConfig::from_arg_matches(&matches)?;
+        if matches.subcommand_name() == Some("healthcheck") {
+            return Ok(Parsed::Healthcheck(service.http));
+        }
+        let config = C::from_arg_matches(&matches)?;
+        Ok(Parsed::Run(service, config))
+    });
+    read.unwrap_or_else(|error| Parsed::Exit(exit(name, &error)))
+}
+
+fn command<C: Args>(name: &'static str, default_http: &'static str) -> Command {
+    let command = Command::new(name).version(env!("CARGO_PKG_VERSION")).subcommand(
+        Command::new("healthcheck").about("Asks the running service whether it is healthy; exit code 0 if so"),
+    );
+    let command = C::augment_args(ServiceConfig::augment_args(command));
+    command.mut_arg("http", |argument| argument.default_value(default_http))
+}
+
+/// Prints help or version and ends with 0, or an error as one sentence with its code.
+#[must_use]
+pub fn exit(name: &str, error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Help that cannot be printed has no reader.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    explain(error).report(name)
+}
+
+/// A command line error as one sentence.
+#[must_use]
+pub fn explain(error: &clap::Error) -> Failure {
+    let text = |kind: ContextKind| match error.get(kind) {
+        Some(ContextValue::String(value)) => Some(value.clone()),
+        Some(ContextValue::Strings(values)) => Some(values.join(", ")),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    let name = argument.split_whitespace().next().unwrap_or("an argument").to_owned();
+    match error.kind() {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            let why = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+            let accepted =
+                text(ContextKind::ValidValue).map_or_else(String::new, |values| format!("; it accepts: {values}"));
+            let variable = variable_of(&name).map_or_else(String::new, |variable| format!(" (or {variable})"));
+            Failure::Config(format!("{name}{variable} cannot be \"{value}\"{why}{accepted}"))
+        }
+        ErrorKind::UnknownArgument => {
+            let near =
+                text(ContextKind::SuggestedArg).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            Failure::Usage(format!("there is no option {name}{near} (--help lists them)"))
+        }
+        _ => {
+            let rendered = error.to_string();
+            let sentence = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Failure::Usage(format!("{sentence} (--help lists the options)"))
+        }
+    }
+}
+
+/// The environment variable of a flag, by the rule that all follow.
+fn variable_of(flag: &str) -> Option<String> {
+    let name = flag.strip_prefix("--")?;
+    Some(format!("WIKI_{}", name.replace('-', "_").to_ascii_uppercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Args, Debug)]
+    struct Nothing {}
+
+    fn failure(arguments: &[&str]) -> Failure {
+        explain(&command::<Nothing>("x", "127.0.0.1:1").try_get_matches_from(arguments).unwrap_err())
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_option_and_what_it_accepts() {
+        let failure = failure(&["x", "--log-format", "xml"]);
+        assert_eq!(failure.code(), 78);
+        let sentence = failure.to_string();
+        assert!(
+            sentence.contains("--log-format (or WIKI_LOG_FORMAT)") && sentence.contains("auto, pretty, json"),
+            "{sentence}"
+        );
+        assert_eq!(sentence.lines().count(), 1);
+    }
+
+    #[test]
+    fn an_address_that_is_none_says_why() {
+        let sentence = failure(&["x", "--http", "everywhere"]).to_string();
+        assert!(sentence.contains("invalid socket address"), "{sentence}");
+    }
+
+    #[test]
+    fn an_unknown_option_is_usage() {
+        let failure = failure(&["x", "--htp", "1"]);
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().contains("--htp"), "{failure}");
+    }
+}
