@@ -1,1 +1,50 @@
-//! Kafka kit: client settings, fenced partition writer, tail reader, assignment, dead letters.
+//! Kafka kit: client settings with their reasons, the fenced writer, tails, group membership, dead letters.
+//!
+//! It knows librdkafka and nothing of edits. Everything that blocks says so: librdkafka's transactional calls
+//! do, also those that look asynchronous, so each caller has a thread of its own.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), kafka::Error> {
+//! let kafka = kafka::Kafka::new(kafka::KafkaConfig::at("127.0.0.1:9092"), &service::Metrics::new("example"));
+//! let mut writer = kafka.fenced_writer("example-0")?;
+//! writer.begin()?;
+//! writer.send(&kafka::Outgoing { topic: "t", partition: 0, key: b"k", value: b"v", headers: &[] })?;
+//! writer.commit()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`] | bootstrap servers, topics, pass-through settings |
+//! | [`client`] | the settings of each kind of client, with their reasons |
+//! | [`context`] | librdkafka's logs, errors and statistics |
+//! | [`writer`] | a transactional producer that a successor fences |
+//! | [`tail`] | the last records of partitions, and offsets |
+//! | [`group`] | membership of a consumer group: rebalances as values, offsets given with the assignment |
+//! | [`group_metrics`] | what a group's member shows |
+//! | [`topics`] | topics made idempotently, and what they are |
+//! | [`dead_letter`] | headers of a dead letter |
+//! | [`record`] | headers of a consumed record |
+//! | [`ffi`] | the only `unsafe`: librdkafka's own commit, topic ids, watermarks |
+
+pub mod client;
+pub mod config;
+pub mod context;
+pub mod dead_letter;
+mod error;
+pub mod ffi;
+pub mod group;
+pub mod group_metrics;
+pub mod record;
+pub mod tail;
+pub mod topics;
+pub mod writer;
+
+pub use client::Kafka;
+pub use config::{KafkaConfig, Rebalancing};
+pub use error::Error;
+pub use group::{GroupMember, Polled, Rebalance, TopicPartition};
+pub use record::Headers;
+pub use tail::Tail;
+pub use writer::{FencedWriter, Outgoing};

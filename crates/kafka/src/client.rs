@@ -1,0 +1,183 @@
+//! The settings of each kind of client, with their reasons.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use service::{Failure, Metrics};
+
+use crate::context::{ClientMetrics, Context};
+use crate::group::{GroupContext, GroupMember};
+use crate::tail::Tail;
+use crate::writer::FencedWriter;
+use crate::{Error, KafkaConfig, Rebalancing};
+
+/// How long a blocking question to the cluster may take.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// A record that is not delivered by then fails its transaction; below [`TRANSACTION_TIMEOUT`], as librdkafka demands.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(8);
+/// The broker aborts what is open longer: a dead writer's transaction blocks readers no longer than this.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes the clients of one process.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    config: KafkaConfig,
+    metrics: ClientMetrics,
+    session_timeout: Duration,
+}
+
+impl Kafka {
+    /// Registers the client metrics; connects to nothing yet.
+    #[must_use]
+    pub fn new(config: KafkaConfig, metrics: &Metrics) -> Self {
+        Self { config, metrics: ClientMetrics::new(metrics), session_timeout: Duration::from_secs(6) }
+    }
+
+    /// The configuration that all clients share.
+    #[must_use]
+    pub const fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.config.kafka_bootstrap_servers)
+            .set("client.id", "wikipedia-events")
+            .set("statistics.interval.ms", "5000")
+            // A broker that restarts is back in a second; the default waits up to ten.
+            .set("reconnect.backoff.max.ms", "500")
+            .set("socket.keepalive.enable", "true");
+        config
+    }
+
+    /// What the operator passes through comes last and wins.
+    fn passed_through(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.config.kafka_x {
+            config.set(key, value);
+        }
+        config
+    }
+
+    fn create<T: FromClientConfigAndContext<Context>>(&self, config: ClientConfig, what: &str) -> Result<T, Error> {
+        let context = Context::new(self.metrics.clone());
+        self.passed_through(config)
+            .create_with_context(context)
+            .map_err(|error| Error::Stop(format!("the {what} cannot be made: {error}; check -X and WIKI_KAFKA_X")))
+    }
+
+    fn consumer_base(&self, group: &str) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // An offset that is gone is a loss: stop and say so, never skip.
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            // Small fetches and no one-second stall when the queue is full: three times the rate for a fifth of
+            // the memory, measured (docs/performance.md).
+            .set("fetch.queue.backoff.ms", "2")
+            .set("fetch.message.max.bytes", "1048576")
+            .set("fetch.max.bytes", "2097152")
+            .set("queued.max.messages.kbytes", "4096")
+            .set("fetch.wait.max.ms", "100");
+        config
+    }
+
+    /// Joins a consumer group.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn member(&self, group: &str, topics: &[&str], rebalancing: Rebalancing) -> Result<GroupMember, Error> {
+        let mut config = self.consumer_base(group);
+        // Longer than the longest write that is tried before the partition is given up.
+        config.set("max.poll.interval.ms", "60000");
+        let session_ms = self.session_timeout.as_millis().to_string();
+        match rebalancing {
+            // Here the broker decides on session and assignment; librdkafka refuses both settings.
+            Rebalancing::Consumer => config.set("group.protocol", "consumer"),
+            Rebalancing::Cooperative => config
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", &session_ms)
+                .set("heartbeat.interval.ms", "500"),
+            Rebalancing::Eager => config
+                .set("partition.assignment.strategy", "range")
+                .set("session.timeout.ms", &session_ms)
+                .set("heartbeat.interval.ms", "500"),
+        };
+        let context = GroupContext::new(Context::new(self.metrics.clone()));
+        let consumer = self
+            .passed_through(config)
+            .create_with_context(context)
+            .map_err(|error| Error::Stop(format!("the consumer cannot be made: {error}; check -X and WIKI_KAFKA_X")))?;
+        GroupMember::join(consumer, group, topics, rebalancing)
+    }
+
+    /// Starts the writer of a transactional id, and fences its predecessor. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer in time.
+    pub fn fenced_writer(&self, transactional_id: &str) -> Result<FencedWriter, Error> {
+        let mut config = self.base();
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
+            .set("compression.type", "lz4")
+            // The commit flushes, so lingering only fills batches.
+            .set("linger.ms", "5")
+            .set("batch.size", "1000000")
+            .set("queue.buffering.max.kbytes", "16384")
+            // Without it every commit would wait for a report per record.
+            .set("delivery.report.only.error", "true");
+        FencedWriter::start(self.create(config, "producer")?, transactional_id)
+    }
+
+    /// A reader of tails and offsets. It joins no group.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn tail(&self) -> Result<Tail, Error> {
+        let mut config = self.consumer_base("wikipedia-tail-reader");
+        config.set("fetch.wait.max.ms", "10");
+        Ok(Tail::new(self.create(config, "reader")?))
+    }
+
+    /// A plain consumer without a group's rebalances, for tools.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn reader(&self, group: &str) -> Result<BaseConsumer<Context>, Error> {
+        self.create(self.consumer_base(group), "reader")
+    }
+
+    /// A client for topic requests.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn admin(&self) -> Result<AdminClient<Context>, Error> {
+        self.create(self.base(), "admin client")
+    }
+
+    /// Whether the cluster answers within `limit`. Blocks.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] in one sentence, [`Failure::Config`] where a setting is refused.
+    pub fn check_reachable(&self, limit: Duration) -> Result<(), Failure> {
+        let reader = self.reader("wikipedia-probe").map_err(|error| Failure::Config(error.to_string()))?;
+        reader.fetch_metadata(None, limit).map(|_| ()).map_err(|error| {
+            Failure::Unavailable(format!(
+                "no Kafka answers at {}: {error}; start it, or give other servers with --kafka-bootstrap-servers or \
+                 WIKI_KAFKA_BOOTSTRAP_SERVERS",
+                self.config.kafka_bootstrap_servers
+            ))
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! What every service needs to know of the cluster and its topics.
+
+use schema::Topics;
+
+/// How the partitions of a consumer group move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Rebalancing {
+    /// Classic protocol, incremental: what need not move goes on.
+    #[default]
+    Cooperative,
+    /// Classic protocol: everybody stops, then everybody starts.
+    Eager,
+    /// KIP-848: the broker computes, members follow.
+    Consumer,
+}
+
+impl Rebalancing {
+    /// Every protocol, for tests and tables.
+    pub const ALL: [Self; 3] = [Self::Cooperative, Self::Eager, Self::Consumer];
+
+    /// The protocol as a label and as `WIKI_REBALANCE` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cooperative => "cooperative",
+            Self::Eager => "eager",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// The cluster and its topics.
+#[derive(clap::Args, Clone, Debug)]
+pub struct KafkaConfig {
+    /// Bootstrap servers, host:port separated by commas.
+    #[arg(long, env = "WIKI_KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…", default_value = "127.0.0.1:9092")]
+    pub kafka_bootstrap_servers: String,
+    /// A librdkafka setting, passed through; repeatable. The environment takes several, separated by commas.
+    #[arg(short = 'X', env = "WIKI_KAFKA_X", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = setting)]
+    pub kafka_x: Vec<(String, String)>,
+    /// Put before the name of every topic, group and transactional id, so that several pipelines share a cluster.
+    #[arg(long, env = "WIKI_TOPIC_PREFIX", value_name = "PREFIX", default_value = "")]
+    pub topic_prefix: String,
+    /// Topic of the events as received.
+    #[arg(long, env = "WIKI_RAW_TOPIC", value_name = "TOPIC", default_value = "wikipedia-raw")]
+    pub raw_topic: String,
+    /// Topic of the enriched edits.
+    #[arg(long, env = "WIKI_EVENTS_TOPIC", value_name = "TOPIC", default_value = "wikipedia-events")]
+    pub events_topic: String,
+}
+
+impl KafkaConfig {
+    /// The defaults, at these bootstrap servers.
+    #[must_use]
+    pub fn at(bootstrap_servers: &str) -> Self {
+        Self {
+            kafka_bootstrap_servers: bootstrap_servers.to_owned(),
+            kafka_x: Vec::new(),
+            topic_prefix: String::new(),
+            raw_topic: "wikipedia-raw".to_owned(),
+            events_topic: "wikipedia-events".to_owned(),
+        }
+    }
+
+    /// The names of the pipeline's topics.
+    #[must_use]
+    pub fn topics(&self) -> Topics {
+        Topics::new(&self.topic_prefix, &self.raw_topic, &self.events_topic)
+    }
+
+    /// A group's or transactional id's name in this pipeline.
+    #[must_use]
+    pub fn prefixed(&self, name: &str) -> String {
+        format!("{}{name}", self.topic_prefix)
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("a setting is KEY=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,299 @@
+//! Membership of a consumer group: rebalances come as values, and offsets are given with the assignment.
+//!
+//! The callback only notes what happened. The loop that polls sees it as its next result, prepares (fences
+//! writers, locks progress rows), and then answers with [`GroupMember::assign`] or [`GroupMember::release`].
+//! Nothing heavy runs inside the client.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::util::Timeout;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::client::ANSWER_LIMIT;
+use crate::context::Context;
+use crate::{Error, Rebalancing, ffi};
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+}
+
+/// What the group asks of this member; each must be answered before the group goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// Answer with [`GroupMember::assign`].
+    Assigned(Vec<TopicPartition>),
+    /// Answer with [`GroupMember::release`].
+    Revoked(Vec<TopicPartition>),
+    /// Others own them already: nothing can be finished. Answer with [`GroupMember::release`].
+    Lost(Vec<TopicPartition>),
+}
+
+/// What one poll gave.
+#[derive(Debug)]
+pub enum Polled<'a> {
+    /// A record of a partition that is read by the main loop.
+    Record(BorrowedMessage<'a>),
+    /// A rebalance to be answered.
+    Rebalance(Rebalance),
+    /// The present end of a partition.
+    End(i32),
+    /// The client reports an error; it goes on by itself unless it is fatal.
+    Failed(KafkaError),
+    /// Nothing within the time.
+    Nothing,
+}
+
+/// The context of a group's consumer.
+#[derive(Debug)]
+pub struct GroupContext {
+    inner: Context,
+    pending: Mutex<VecDeque<Rebalance>>,
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    pub(crate) fn new(inner: Context) -> Self {
+        Self { inner, pending: Mutex::default(), closing: AtomicBool::new(false) }
+    }
+
+    fn next(&self) -> Option<Rebalance> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.inner.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.inner.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.inner.error(error, reason);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::SeqCst) {
+            // Nobody reads any more: answer at once, or closing waits for ever.
+            let answered = if assigned { Ok(()) } else { unassign(consumer, list) };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "release at the end");
+            }
+            return;
+        }
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|element| TopicPartition { topic: element.topic().to_owned(), partition: element.partition() })
+            .collect();
+        let rebalance = if assigned {
+            Rebalance::Assigned(partitions)
+        } else if consumer.assignment_lost() {
+            Rebalance::Lost(partitions)
+        } else {
+            Rebalance::Revoked(partitions)
+        };
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+    }
+
+    fn main_queue_min_poll_interval(&self) -> Timeout {
+        Timeout::After(Duration::from_millis(100))
+    }
+}
+
+fn unassign(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    }
+}
+
+/// A queue of one partition's records, to be read on a thread of its own.
+pub type Queue = PartitionQueue<GroupContext>;
+
+/// One member of a consumer group.
+pub struct GroupMember {
+    consumer: Arc<BaseConsumer<GroupContext>>,
+    group: String,
+    rebalancing: Rebalancing,
+}
+
+impl std::fmt::Debug for GroupMember {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupMember").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+impl GroupMember {
+    pub(crate) fn join(
+        consumer: BaseConsumer<GroupContext>,
+        group: &str,
+        topics: &[&str],
+        rebalancing: Rebalancing,
+    ) -> Result<Self, Error> {
+        consumer.subscribe(topics).map_err(Error::doubt(format!("join group {group}")))?;
+        Ok(Self { consumer: Arc::new(consumer), group: group.to_owned(), rebalancing })
+    }
+
+    /// The group's id.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The protocol in use.
+    #[must_use]
+    pub const fn rebalancing(&self) -> Rebalancing {
+        self.rebalancing
+    }
+
+    /// The next record, rebalance or error; blocks up to `limit`.
+    #[must_use]
+    pub fn poll(&self, limit: Duration) -> Polled<'_> {
+        if let Some(rebalance) = self.consumer.context().next() {
+            return Polled::Rebalance(rebalance);
+        }
+        let polled = self.consumer.poll(limit);
+        match polled {
+            Some(Ok(message)) => Polled::Record(message),
+            Some(Err(KafkaError::PartitionEOF(partition))) => Polled::End(partition),
+            Some(Err(error)) => Polled::Failed(error),
+            None => self.consumer.context().next().map_or(Polled::Nothing, Polled::Rebalance),
+        }
+    }
+
+    /// Takes partitions on, each from its offset.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the client refuses: leave the group and join again.
+    pub fn assign(&self, starts: &[(TopicPartition, i64)]) -> Result<(), Error> {
+        let list = list_of(starts.iter().map(|(at, offset)| (at, Some(*offset))))?;
+        let assigned = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(&list),
+        };
+        assigned.map_err(Error::doubt("take partitions on"))
+    }
+
+    /// Gives partitions back.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the client refuses: leave the group and join again.
+    pub fn release(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let list = list_of(partitions.iter().map(|at| (at, None)))?;
+        unassign(&self.consumer, &list).map_err(Error::doubt("give partitions back"))
+    }
+
+    /// Gives a partition's records a queue of their own; before [`GroupMember::assign`].
+    #[must_use]
+    pub fn queue(&self, at: &TopicPartition) -> Option<Queue> {
+        self.consumer.split_partition_queue(&at.topic, at.partition)
+    }
+
+    /// Stops and continues fetching a partition from an offset: the way back after a doubt.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the partition is not ours any more.
+    pub fn seek(&self, at: &TopicPartition, offset: i64) -> Result<(), Error> {
+        self.consumer
+            .seek(&at.topic, at.partition, Offset::Offset(offset), ANSWER_LIMIT)
+            .map_err(Error::doubt(format!("go back to offset {offset} of {} partition {}", at.topic, at.partition)))
+    }
+
+    /// The committed offsets with their metadata, of this group. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64, String)>, Error> {
+        let list = list_of(partitions.iter().map(|at| (at, None)))?;
+        let found =
+            self.consumer.committed_offsets(list, ANSWER_LIMIT).map_err(Error::doubt("read committed offsets"))?;
+        let mut committed = Vec::new();
+        for element in found.elements() {
+            element.error().map_err(Error::doubt("read committed offsets"))?;
+            if let Offset::Offset(offset) = element.offset() {
+                let at = TopicPartition { topic: element.topic().to_owned(), partition: element.partition() };
+                committed.push((at, offset, element.metadata().to_owned()));
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Commits offsets with metadata.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]; with [`CommitMode::Async`] only what the client refuses at once.
+    pub fn commit(&self, offsets: &[(TopicPartition, i64, String)], mode: CommitMode) -> Result<(), Error> {
+        let list = offsets_of(offsets)?;
+        self.consumer.commit(&list, mode).map_err(Error::doubt("commit offsets"))
+    }
+
+    /// What a transaction needs to commit offsets in this member's name.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where the client has no group.
+    pub fn identity(&self) -> Result<ConsumerGroupMetadata, Error> {
+        self.consumer.group_metadata().ok_or_else(|| Error::Stop("the consumer has no group".to_owned()))
+    }
+
+    /// The end of a partition as the last fetch saw it.
+    #[must_use]
+    pub fn cached_end(&self, at: &TopicPartition) -> Option<i64> {
+        ffi::cached_end(&self.consumer, &at.topic, at.partition)
+    }
+}
+
+impl Drop for GroupMember {
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::SeqCst);
+    }
+}
+
+fn list_of<'a>(
+    partitions: impl Iterator<Item = (&'a TopicPartition, Option<i64>)>,
+) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for (at, offset) in partitions {
+        let mut element = list.add_partition(&at.topic, at.partition);
+        if let Some(offset) = offset {
+            element.set_offset(Offset::Offset(offset)).map_err(Error::doubt("name an offset"))?;
+        }
+    }
+    Ok(list)
+}
+
+/// A list of offsets with metadata, as the client wants it.
+///
+/// # Errors
+/// [`Error::Doubt`] where an offset is out of its range.
+pub fn offsets_of(offsets: &[(TopicPartition, i64, String)]) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for (at, offset, metadata) in offsets {
+        let mut element = list.add_partition(&at.topic, at.partition);
+        element.set_offset(Offset::Offset(*offset)).map_err(Error::doubt("name an offset"))?;
+        element.set_metadata(metadata);
+    }
+    Ok(list)
+}

@@ -1,0 +1,161 @@
+//! The last records of partitions: where a writer that takes over learns how far its predecessor came.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use crate::client::ANSWER_LIMIT;
+use crate::context::Context;
+use crate::{Error, ffi};
+
+/// How far the first step back goes, in offsets.
+const FIRST_STEP: i64 = 16;
+/// How long one pass over the tails may take.
+const PASS_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A reader of tails; every call blocks.
+pub struct Tail {
+    consumer: BaseConsumer<Context>,
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tail")
+    }
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// First offset that is still there.
+    pub start: i64,
+    /// Offset behind the last committed record or marker.
+    pub end: i64,
+}
+
+impl Tail {
+    pub(crate) const fn new(consumer: BaseConsumer<Context>) -> Self {
+        Self { consumer }
+    }
+
+    /// The number of partitions of a topic; `None` where there is no such topic.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        let doing = || format!("look up topic {topic}");
+        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_LIMIT).map_err(Error::doubt(doing()))?;
+        let count = metadata.topics().iter().find(|found| found.name() == topic).map(|found| found.partitions().len());
+        Ok(count.filter(|count| *count > 0).and_then(|count| i32::try_from(count).ok()))
+    }
+
+    /// The topic's id.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer or does not know the topic.
+    pub fn topic_id(&self, topic: &str) -> Result<Uuid, Error> {
+        ffi::topic_id(&self.consumer, topic, ANSWER_LIMIT).map_err(Error::doubt(format!("look up the id of {topic}")))
+    }
+
+    /// Where a partition begins and ends for a `read_committed` reader.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, Error> {
+        let doing = format!("look up the end of {topic} partition {partition}");
+        let (start, end) =
+            self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(Error::doubt(doing))?;
+        Ok(Bounds { start, end })
+    }
+
+    /// The last committed record of each partition; none where the log holds none.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn last_records(&self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, OwnedMessage>, Error> {
+        let tails = self.back_to(topic, partitions, |records| !records.is_empty())?;
+        Ok(tails.into_iter().filter_map(|(partition, mut records)| Some((partition, records.pop()?))).collect())
+    }
+
+    /// The records at the end of each partition, as far back as `enough` asks: it sees a partition's records in
+    /// order and says whether they reach back far enough. A log's start is always enough.
+    ///
+    /// Steps back from the end, doubling, over control records and whatever else shows nothing.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn back_to(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        enough: impl Fn(&[OwnedMessage]) -> bool,
+    ) -> Result<BTreeMap<i32, Vec<OwnedMessage>>, Error> {
+        let mut found = BTreeMap::new();
+        let mut step = FIRST_STEP;
+        let mut left: BTreeMap<i32, Bounds> = BTreeMap::new();
+        for partition in partitions {
+            left.insert(*partition, self.bounds(topic, *partition)?);
+        }
+        while !left.is_empty() {
+            let starts: BTreeMap<i32, i64> = left
+                .iter()
+                .map(|(partition, bounds)| (*partition, bounds.end.saturating_sub(step).max(bounds.start)))
+                .collect();
+            for (partition, records) in self.read_to_end(topic, &starts)? {
+                let at_start =
+                    left.get(&partition).is_none_or(|bounds| bounds.end.saturating_sub(step) <= bounds.start);
+                if at_start || enough(&records) {
+                    left.remove(&partition);
+                    found.insert(partition, records);
+                }
+            }
+            step = step.saturating_mul(4);
+        }
+        Ok(found)
+    }
+
+    /// The records from each start to the partition's present end.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where the end is not reached.
+    pub fn read_to_end(
+        &self,
+        topic: &str,
+        starts: &BTreeMap<i32, i64>,
+    ) -> Result<BTreeMap<i32, Vec<OwnedMessage>>, Error> {
+        let doing = || format!("read the end of {topic}");
+        let mut records: BTreeMap<i32, Vec<OwnedMessage>> = starts.keys().map(|at| (*at, Vec::new())).collect();
+        let mut assignment = TopicPartitionList::new();
+        for (partition, offset) in starts {
+            assignment
+                .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(Error::doubt(doing()))?;
+        }
+        self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
+        let mut unfinished: Vec<i32> = starts.keys().copied().collect();
+        let deadline = Instant::now() + PASS_LIMIT;
+        while !unfinished.is_empty() {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    if let Some(list) = records.get_mut(&message.partition()) {
+                        list.push(message.detach());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => unfinished.retain(|left| *left != partition),
+                Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
+                None if Instant::now() > deadline => {
+                    return Err(Error::TimedOut { doing: doing(), seconds: PASS_LIMIT.as_secs() });
+                }
+                None => {}
+            }
+        }
+        self.consumer.unassign().map_err(Error::doubt(doing()))?;
+        Ok(records)
+    }
+}

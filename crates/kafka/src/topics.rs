@@ -1,0 +1,60 @@
+//! Topics made idempotently, and what they are.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::client::ANSWER_LIMIT;
+use crate::{Error, Kafka};
+
+const WEEK_MS: &str = "604800000";
+
+/// A topic that a service needs.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Number of partitions, if it has to be made.
+    pub partitions: i32,
+    /// Number of copies, if it has to be made.
+    pub replication: i32,
+    /// Keep the latest record of a key only.
+    pub compacted: bool,
+}
+
+impl Kafka {
+    /// Makes the topics that do not exist; those that do stay as they are.
+    ///
+    /// All have `LogAppendTime`: neither a service's clock nor an old event's time may decide on retention.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::Stop`] where it refuses a topic.
+    pub async fn ensure_topics(&self, wanted: &[Wanted<'_>]) -> Result<(), Error> {
+        let admin = self.admin()?;
+        let topics = wanted.iter().map(|topic| {
+            let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(topic.replication))
+                .set("message.timestamp.type", "LogAppendTime");
+            if topic.compacted { new.set("cleanup.policy", "compact") } else { new.set("retention.ms", WEEK_MS) }
+        });
+        let topics: Vec<NewTopic<'_>> = topics.collect();
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_LIMIT)).request_timeout(Some(ANSWER_LIMIT));
+        let results = admin.create_topics(&topics, &options).await.map_err(Error::doubt("make the topics"))?;
+        for result in results {
+            match result {
+                Ok(name) => tracing::info!(topic = name, "topic made"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(Error::Stop(format!(
+                        "topic {name} cannot be made: {code}; make it by hand, or check WIKI_PARTITIONS, \
+                         WIKI_REPLICATION_FACTOR and the rights of this service"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a service waits between two looks for a topic that another one makes.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -1,0 +1,186 @@
+//! The kit on the embedded broker: fencing, tails over control records, offsets given with the assignment.
+#![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use broker::Broker;
+use kafka::{GroupMember, Kafka, KafkaConfig, Outgoing, Polled, Rebalance, Rebalancing, TopicPartition};
+use rdkafka::consumer::CommitMode;
+use rdkafka::message::Message as _;
+use service::Metrics;
+
+const TOPIC: &str = "numbers";
+
+async fn start(partitions: i32) -> (Broker, Kafka) {
+    let broker = Broker::start(broker::Config::default()).unwrap();
+    let kafka = Kafka::new(KafkaConfig::at(&broker.address().to_string()), &Metrics::new("test"));
+    let wanted = kafka::topics::Wanted { name: TOPIC, partitions, replication: 1, compacted: false };
+    kafka.ensure_topics(std::slice::from_ref(&wanted)).await.unwrap();
+    kafka.ensure_topics(&[wanted]).await.unwrap();
+    (broker, kafka)
+}
+
+fn write(writer: &mut kafka::FencedWriter, partition: i32, numbers: std::ops::Range<i32>) -> Result<(), kafka::Error> {
+    writer.begin()?;
+    for number in numbers {
+        let value = number.to_string();
+        let headers = [("seq", Some(value.as_bytes())), ("empty", None)];
+        writer.send(&Outgoing { topic: TOPIC, partition, key: b"k", value: value.as_bytes(), headers: &headers })?;
+    }
+    writer.commit()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_fences_the_writer_before_it() {
+    let (_broker, kafka) = start(1).await;
+    tokio::task::spawn_blocking(move || {
+        let mut first = kafka.fenced_writer("w").unwrap();
+        write(&mut first, 0, 0..3).unwrap();
+        let mut second = kafka.fenced_writer("w").unwrap();
+        assert!(write(&mut first, 0, 3..4).is_err(), "the first writer is fenced");
+        write(&mut second, 0, 3..5).unwrap();
+        let tail = kafka.tail().unwrap();
+        let records = tail.read_to_end(TOPIC, &BTreeMap::from([(0, 0)])).unwrap();
+        let values: Vec<&str> =
+            records[&0].iter().map(|record| record.payload_view::<str>().unwrap().unwrap()).collect();
+        assert_eq!(values, ["0", "1", "2", "3", "4"]);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_record_is_found_behind_many_control_records_and_aborted_ones() {
+    let (_broker, kafka) = start(2).await;
+    tokio::task::spawn_blocking(move || {
+        let mut writer = kafka.fenced_writer("w").unwrap();
+        write(&mut writer, 0, 0..1).unwrap();
+        // Each writer leaves its transaction open; the next one aborts it: records and markers that nobody sees.
+        for _ in 0..8 {
+            writer.begin().unwrap();
+            writer.send(&Outgoing { topic: TOPIC, partition: 0, key: b"k", value: b"lost", headers: &[] }).unwrap();
+            writer.send(&Outgoing { topic: TOPIC, partition: 1, key: b"k", value: b"lost", headers: &[] }).unwrap();
+            let before = kafka.tail().unwrap().bounds(TOPIC, 0).unwrap();
+            drop(writer);
+            writer = kafka.fenced_writer("w").unwrap();
+            assert!(kafka.tail().unwrap().bounds(TOPIC, 0).unwrap().end >= before.end);
+        }
+        let last = kafka.tail().unwrap().last_records(TOPIC, &[0, 1]).unwrap();
+        assert_eq!(last[&0].payload().unwrap(), b"0");
+        assert!(!last.contains_key(&1), "partition 1 never had a committed record");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_has_an_id_of_its_own() {
+    let (_broker, kafka) = start(1).await;
+    tokio::task::spawn_blocking(move || {
+        let tail = kafka.tail().unwrap();
+        assert!(!tail.topic_id(TOPIC).unwrap().is_nil());
+        assert!(tail.topic_id("absent").is_err());
+        assert_eq!(tail.partitions(TOPIC).unwrap(), Some(1));
+        assert_eq!(tail.partitions("absent").unwrap(), None);
+    })
+    .await
+    .unwrap();
+}
+
+fn next_rebalance(member: &GroupMember) -> Rebalance {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Polled::Rebalance(rebalance) = member.poll(Duration::from_millis(50)) {
+            return rebalance;
+        }
+    }
+    panic!("no rebalance within 20 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_are_given_with_the_assignment_in_every_protocol() {
+    let (_broker, kafka) = start(2).await;
+    tokio::task::spawn_blocking(move || {
+        let mut writer = kafka.fenced_writer("w").unwrap();
+        write(&mut writer, 0, 0..10).unwrap();
+        for rebalancing in Rebalancing::ALL {
+            let group = format!("g-{}", rebalancing.as_str());
+            let member = kafka.member(&group, &[TOPIC], rebalancing).unwrap();
+            let Rebalance::Assigned(partitions) = next_rebalance(&member) else { panic!("not assigned") };
+            assert_eq!(partitions.len(), 2, "{rebalancing:?}");
+            let starts: Vec<(TopicPartition, i64)> =
+                partitions.iter().map(|at| (at.clone(), if at.partition == 0 { 7 } else { 0 })).collect();
+            member.assign(&starts).unwrap();
+            let mut seen = Vec::new();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while seen.len() < 3 && Instant::now() < deadline {
+                if let Polled::Record(record) = member.poll(Duration::from_millis(50)) {
+                    seen.push(record.offset());
+                }
+            }
+            assert_eq!(seen, [7, 8, 9], "{rebalancing:?}");
+            let at = TopicPartition { topic: TOPIC.into(), partition: 0 };
+            member.commit(&[(at.clone(), 10, "note".into())], CommitMode::Sync).unwrap();
+            assert_eq!(member.committed(std::slice::from_ref(&at)).unwrap(), [(at, 10, "note".to_owned())]);
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_member_takes_half_in_every_protocol() {
+    let (_broker, kafka) = start(4).await;
+    tokio::task::spawn_blocking(move || {
+        for rebalancing in Rebalancing::ALL {
+            let group = format!("half-{}", rebalancing.as_str());
+            let mut members = vec![Follower::join(&kafka, &group, rebalancing)];
+            settle(&mut members, &[4]);
+            members.push(Follower::join(&kafka, &group, rebalancing));
+            settle(&mut members, &[2, 2]);
+            members.remove(0);
+            settle(&mut members, &[4]);
+        }
+    })
+    .await
+    .unwrap();
+}
+
+struct Follower {
+    member: GroupMember,
+    owned: Vec<TopicPartition>,
+}
+
+impl Follower {
+    fn join(kafka: &Kafka, group: &str, rebalancing: Rebalancing) -> Self {
+        Self { member: kafka.member(group, &[TOPIC], rebalancing).unwrap(), owned: Vec::new() }
+    }
+
+    fn turn(&mut self) {
+        match self.member.poll(Duration::from_millis(10)) {
+            Polled::Rebalance(Rebalance::Assigned(partitions)) => {
+                self.member.assign(&partitions.iter().map(|at| (at.clone(), 0)).collect::<Vec<_>>()).unwrap();
+                self.owned.extend(partitions);
+            }
+            Polled::Rebalance(Rebalance::Revoked(partitions) | Rebalance::Lost(partitions)) => {
+                self.member.release(&partitions).unwrap();
+                self.owned.retain(|at| !partitions.contains(at));
+            }
+            Polled::Record(_) | Polled::End(_) | Polled::Failed(_) | Polled::Nothing => {}
+        }
+    }
+}
+
+fn settle(members: &mut [Follower], expected: &[usize]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut counts = Vec::new();
+    while Instant::now() < deadline {
+        members.iter_mut().for_each(Follower::turn);
+        counts = members.iter().map(|member| member.owned.len()).collect();
+        if counts == expected {
+            return;
+        }
+    }
+    panic!("expected {expected:?}, found {counts:?}");
+}
