@@ -1,1 +1,88 @@
 //! Publishes Wikimedia's edits to Kafka, each once.
+//!
+//! Any number of replicas run; the one that holds the partition of `wikipedia-ingest` acts, the others wait and
+//! open no connection to the stream. What makes it exact is not that lock but the fixed transactional id: a new
+//! acting replica fences the old one, then reads where the log ends.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`], [`metrics`], [`error`] | as in every service |
+//! | [`leader`] | who acts |
+//! | [`term`] | the acting replica: recover, read, write, commit |
+//! | [`recovery`] | what the log says about where to go on |
+//! | [`position`] | the resume position, and the state that travels in commits (pure) |
+//! | [`window`] | the ids that are known (pure) |
+//! | [`witness`] | whether a resume is proven (pure) |
+//! | [`gaps`] | the gap ledger |
+//! | [`transaction`] | consecutive events, written together |
+//! | [`backoff`] | when to connect again (pure) |
+//! | [`source`] | the connection: bounded transport, frames, sentences for what went wrong |
+
+pub mod backoff;
+pub mod config;
+pub mod error;
+pub mod gaps;
+pub mod leader;
+pub mod metrics;
+pub mod position;
+pub mod recovery;
+pub mod source;
+pub mod term;
+pub mod transaction;
+pub mod window;
+pub mod witness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::topics::Wanted;
+use kafka::{Error, Kafka};
+use service::{Failure, Service};
+
+pub use config::Config;
+use metrics::IngestMetrics;
+
+/// A loop of this service turns at least this often; starting a writer may take half of it.
+const TURN_LIMIT: Duration = Duration::from_secs(90);
+
+/// Runs the service until its shutdown.
+///
+/// # Errors
+/// A [`Failure`] in one sentence.
+pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
+    config.check()?;
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics);
+    let reachable = service.health.check("kafka");
+    let acting = service.health.check("stream");
+    kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;
+    if service.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    make_topics(&config, &kafka).await?;
+    reachable.ok("topics are there");
+    let metrics = Arc::new(IngestMetrics::new(&service.metrics));
+    let context = leader::Context {
+        config,
+        kafka,
+        metrics,
+        service: service.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        readiness: acting,
+    };
+    service.tasks.spawn_thread("lead", TURN_LIMIT, move |heartbeat| leader::lead(&context, &heartbeat))?;
+    service.finish().await
+}
+
+async fn make_topics(config: &Config, kafka: &Kafka) -> Result<(), Failure> {
+    let topics = config.kafka.topics();
+    let (partitions, replication) = (config.partitions, config.replication_factor);
+    let raw_topics = config.raw_topics();
+    let dead_letters = [topics.dead_letters_of(&topics.raw), topics.dead_letters_of(&topics.events)];
+    let plain = |name, partitions| Wanted { name, partitions, replication, compacted: false };
+    let mut wanted: Vec<Wanted<'_>> = raw_topics.iter().map(|name| plain(name.as_str(), partitions)).collect();
+    wanted.push(plain(&topics.events, partitions));
+    wanted.push(plain(&topics.ingest, 1));
+    wanted.extend(dead_letters.iter().map(|name| plain(name.as_str(), 1)));
+    wanted.push(Wanted { name: &topics.gaps, partitions: 1, replication, compacted: true });
+    kafka.ensure_topics(&wanted).await.map_err(|error: Error| Failure::Runtime(error.sentence()))
+}

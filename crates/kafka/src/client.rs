@@ -181,3 +181,34 @@ impl Kafka {
         })
     }
 }
+
+/// How often a service looks for a cluster that does not answer yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waits until the cluster answers, or until `shutdown`; with `require` one look must do.
+///
+/// # Errors
+/// [`Failure::Unavailable`] where `require` is set and nobody answers, [`Failure::Config`] where a setting is refused.
+pub async fn wait_until_reachable(
+    kafka: &Kafka,
+    require: bool,
+    shutdown: &service::CancellationToken,
+) -> Result<(), Failure> {
+    loop {
+        let looking = kafka.clone();
+        let look = tokio::task::spawn_blocking(move || looking.check_reachable(LOOK_LIMIT));
+        match look.await.unwrap_or_else(|_| Err(Failure::Runtime("the look for Kafka broke".to_owned()))) {
+            Ok(()) => return Ok(()),
+            Err(Failure::Unavailable(sentence)) if !require => {
+                tracing::warn!("{sentence}; looking again until it does (--require-healthy ends instead)");
+            }
+            Err(failure) => return Err(failure),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}

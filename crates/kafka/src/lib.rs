@@ -41,7 +41,7 @@ pub mod tail;
 pub mod topics;
 pub mod writer;
 
-pub use client::Kafka;
+pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::Error;
 pub use group::{GroupMember, Polled, Rebalance, TopicPartition};

@@ -27,6 +27,8 @@ struct Meta<'a> {
     #[serde(borrow)]
     dt: Option<Text<'a>>,
     offset: Option<i64>,
+    #[serde(borrow)]
+    topic: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +56,8 @@ pub struct Event {
     pub domain: String,
     /// `meta.stream`, empty where absent.
     pub stream: String,
+    /// `meta.topic`, empty where absent.
+    pub source_topic: String,
     /// `meta.offset`: rises by 1 per source topic within one connection.
     pub offset: Option<i64>,
 }
@@ -79,7 +83,7 @@ pub enum Kind {
 pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
     let source: Source<'_> = parse(bytes)?;
     let text = |field: Option<Text<'_>>| field.map_or_else(String::new, |text| text.0.into_owned());
-    let Meta { id, domain, stream, dt, offset } = source.meta;
+    let Meta { id, domain, stream, dt, offset, topic } = source.meta;
     let (domain, stream) = (text(domain), text(stream));
     let id = match id {
         Some(id) if !id.0.is_empty() => id.0.into_owned(),
@@ -94,7 +98,7 @@ pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
         let change_type = source.kind.map_or_else(|| stream.clone(), |kind| kind.0.into_owned());
         Kind::Change { change_type, key }
     };
-    Ok(Event { id, kind, dt: text(dt), domain, stream, offset })
+    Ok(Event { id, kind, dt: text(dt), domain, stream, source_topic: text(topic), offset })
 }
 
 /// An id made from the bytes themselves, for what has no `meta.id`.

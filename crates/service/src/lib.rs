@@ -44,11 +44,11 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
+pub use tokio_util::sync::CancellationToken;
 
 pub use config::ServiceConfig;
 pub use failure::Failure;
@@ -88,7 +88,9 @@ impl Service {
     /// What the first failing task said.
     pub async fn finish(&self) -> Result<(), Failure> {
         let result = self.tasks.finish().await;
-        self.health.stop();
+        let seconds = self.tasks.stopping_for().as_secs_f64();
+        self.metrics.set_shutdown_seconds(seconds);
+        tracing::info!(seconds, "stopped");
         result
     }
 }
@@ -100,48 +102,48 @@ where
     F: FnOnce(C, Service) -> R,
     R: Future<Output = Result<(), Failure>>,
 {
-    let (service_config, config) = match config::parse::<C>(name, default_http) {
-        config::Parsed::Run(service, config) => (service, config),
+    main_with_own_server(name, default_http, async |config, service, http| {
+        admin::start(&service, http).await?;
+        run(config, service).await
+    })
+}
+
+/// Like [`main`], for a service whose own server carries the admin routes ([`admin::router`]).
+pub fn main_with_own_server<C, F, R>(name: &'static str, default_http: &'static str, run: F) -> ExitCode
+where
+    C: Args,
+    F: FnOnce(C, Service, SocketAddr) -> R,
+    R: Future<Output = Result<(), Failure>>,
+{
+    let (frame, config) = match config::parse::<C>(name, default_http) {
+        config::Parsed::Run(frame, config) => (frame, config),
         config::Parsed::Healthcheck(address) => return healthcheck::run(name, address),
         config::Parsed::Exit(code) => return code,
     };
-    let result = serve(name, &service_config, config, run);
+    telemetry::start(name, &frame);
+    let result = block_on(async {
+        let shutdown = CancellationToken::new();
+        shutdown::on_signals(&shutdown);
+        let service = Service::new(name, shutdown);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+        run(config, service, frame.http).await
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(name),
     }
 }
 
-fn serve<C, F, R>(name: &'static str, frame: &ServiceConfig, config: C, run: F) -> Result<(), Failure>
-where
-    F: FnOnce(C, Service) -> R,
-    R: Future<Output = Result<(), Failure>>,
-{
-    telemetry::start(name, frame);
+/// Runs a future on a runtime of its own.
+///
+/// # Errors
+/// What the future said, or that there is no runtime.
+pub fn block_on<R>(future: impl Future<Output = Result<R, Failure>>) -> Result<R, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the runtime: {error}")))?;
-    let result = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        shutdown::on_signals(&shutdown);
-        let service = Service::new(name, shutdown);
-        admin::start(&service, frame.http).await?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-        let stopping = service.shutdown.clone();
-        let metrics = service.metrics.clone();
-        let asked = tokio::spawn(async move {
-            stopping.cancelled().await;
-            Instant::now()
-        });
-        let result = run(config, service).await;
-        if let Ok(asked_at) = tokio::time::timeout(std::time::Duration::ZERO, asked).await {
-            let seconds = asked_at.map(|at| at.elapsed().as_secs_f64()).unwrap_or_default();
-            metrics.set_shutdown_seconds(seconds);
-            tracing::info!(seconds, "stopped");
-        }
-        result
-    });
+    let result = runtime.block_on(future);
     // Threads that are still inside a client library must not hold the process: the design is kill-safe.
     runtime.shutdown_background();
     result

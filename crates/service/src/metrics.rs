@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Where one service's metrics are registered; cheap to clone.
@@ -105,6 +105,12 @@ impl Metrics {
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         let counters = Register(&self.registry).counters(name, help, &[]);
         counters.with_label_values::<&str>(&[])
+    }
+
+    /// A counter of seconds.
+    #[must_use]
+    pub fn float_counter(&self, name: &str, help: &str) -> Counter {
+        Register(&self.registry).checked(name, Counter::new(name, help))
     }
 
     /// Counters by one label, each present from the start.

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ struct Inner {
     running: AtomicUsize,
     ended: mpsc::UnboundedSender<Ended>,
     reports: Mutex<Option<mpsc::UnboundedReceiver<Ended>>>,
+    stopping_since: OnceLock<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl Tasks {
             running: AtomicUsize::new(0),
             ended,
             reports: Mutex::new(Some(reports)),
+            stopping_since: OnceLock::new(),
         }))
     }
 
@@ -97,6 +99,11 @@ impl Tasks {
         self.0.metrics.task_restarted(task);
     }
 
+    /// How long ago the shutdown began; zero before it.
+    pub(crate) fn stopping_for(&self) -> Duration {
+        self.0.stopping_since.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
     /// Waits for the service's end; see [`crate::Service::finish`].
     pub(crate) async fn finish(&self) -> Result<(), Failure> {
         let reports = self.0.reports.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -105,6 +112,7 @@ impl Tasks {
         let deadline = async {
             self.0.shutdown.cancelled().await;
             self.0.health.stop();
+            self.0.stopping_since.get_or_init(Instant::now);
             tokio::time::sleep(shutdown::LIMIT).await;
         };
         tokio::pin!(deadline);

@@ -1,0 +1,178 @@
+//! Flags of the ingest service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use kafka::KafkaConfig;
+use service::Failure;
+
+/// Where the very first start begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the present.
+    Now,
+    /// As far back as the stream holds.
+    Earliest,
+    /// At an instant, Unix milliseconds.
+    At(i64),
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "now" => Ok(Self::Now),
+            "earliest" => Ok(Self::Earliest),
+            _ => text
+                .parse::<jiff::Timestamp>()
+                .map(|time| Self::At(time.as_millisecond()))
+                .map_err(|_| "a start is now, earliest, or an instant such as 2026-01-31T12:00:00Z".to_owned()),
+        }
+    }
+}
+
+/// A type of change and the topic that it goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `type` of the event.
+    pub change_type: String,
+    /// Topic, without the prefix.
+    pub topic: String,
+}
+
+impl FromStr for Route {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((kind, topic)) if !kind.is_empty() && !topic.is_empty() => {
+                Ok(Self { change_type: kind.to_owned(), topic: topic.to_owned() })
+            }
+            _ => Err("a route is TYPE=TOPIC, such as log=wikipedia-raw-log".to_owned()),
+        }
+    }
+}
+
+/// What the ingest service can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Config {
+    /// The cluster and its topics.
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
+    /// The stream.
+    #[arg(
+        long,
+        env = "WIKI_STREAM_URL",
+        value_name = "URL",
+        default_value = "https://stream.wikimedia.org/v2/stream/recentchange"
+    )]
+    pub stream_url: String,
+    /// Where Wikimedia can reach you, for the User-Agent: an e-mail address or a page.
+    #[arg(long, env = "WIKI_CONTACT", value_name = "CONTACT", default_value = "")]
+    pub contact: String,
+    /// Types of changes that go to the raw topic.
+    #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
+    pub event_types: Vec<String>,
+    /// Types of changes that go to topics of their own.
+    #[arg(long, env = "WIKI_ROUTES", value_name = "TYPE=TOPIC,…", value_delimiter = ',')]
+    pub routes: Vec<Route>,
+    /// Where the very first start begins: now, earliest, or an instant.
+    #[arg(long, env = "WIKI_START", value_name = "START", default_value = "now")]
+    pub start: Start,
+    /// How far behind the last event a resume begins, in seconds of log time.
+    #[arg(long, env = "WIKI_RESUME_MARGIN_SECONDS", value_name = "SECONDS", default_value_t = 30)]
+    pub resume_margin_seconds: u32,
+    /// Partitions of the topics, where they have to be made.
+    #[arg(long, env = "WIKI_PARTITIONS", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub partitions: i32,
+    /// Copies of the topics, where they have to be made.
+    #[arg(long, env = "WIKI_REPLICATION_FACTOR", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub replication_factor: i32,
+    /// A connection without a byte for this long is cut, in milliseconds.
+    #[arg(long, env = "WIKI_STREAM_IDLE_MS", value_name = "MS", default_value_t = 45_000)]
+    pub stream_idle_ms: u64,
+    /// Longest time to connect, in milliseconds.
+    #[arg(long, env = "WIKI_STREAM_CONNECT_MS", value_name = "MS", default_value_t = 10_000)]
+    pub stream_connect_ms: u64,
+    /// Shortest wait before connecting again, in milliseconds.
+    #[arg(long, env = "WIKI_BACKOFF_MIN_MS", value_name = "MS", default_value_t = 1_000)]
+    pub backoff_min_ms: u64,
+    /// Longest wait before connecting again, in milliseconds.
+    #[arg(long, env = "WIKI_BACKOFF_MAX_MS", value_name = "MS", default_value_t = 60_000)]
+    pub backoff_max_ms: u64,
+    /// End where Kafka does not answer at the start, instead of waiting for it.
+    #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
+    pub require_healthy: bool,
+    /// Go on where the raw topic once held records and nothing tells where it ended; its sequences start anew.
+    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY")]
+    pub accept_lost_history: bool,
+    /// Send the id back as received when resuming. It loses edits; for teaching and for the test that counts them.
+    #[arg(long, env = "WIKI_NAIVE_RESUME", hide = true)]
+    pub naive_resume: bool,
+}
+
+impl Config {
+    /// Checks what one option alone cannot.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] in one sentence.
+    pub fn check(&self) -> Result<(), Failure> {
+        let url = reqwest::Url::parse(&self.stream_url).map_err(|error| {
+            Failure::Config(format!("--stream-url (or WIKI_STREAM_URL) cannot be \"{}\": {error}", self.stream_url))
+        })?;
+        if !matches!(url.scheme(), "http" | "https") || self.streams().is_empty() {
+            return Err(Failure::Config(format!(
+                "--stream-url (or WIKI_STREAM_URL) cannot be \"{}\": it has to be http(s)://HOST/v2/stream/NAME",
+                self.stream_url
+            )));
+        }
+        if self.backoff_min_ms > self.backoff_max_ms {
+            return Err(Failure::Config(
+                "--backoff-min-ms (or WIKI_BACKOFF_MIN_MS) cannot be above --backoff-max-ms".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The names of the streams in the URL.
+    #[must_use]
+    pub fn streams(&self) -> String {
+        let path = self.stream_url.split(['?', '#']).next().unwrap_or_default();
+        path.split_once("/v2/stream/").map_or_else(String::new, |(_, streams)| streams.trim_matches('/').to_owned())
+    }
+
+    /// The topic of each type of change that is kept.
+    #[must_use]
+    pub fn topic_of_type(&self) -> BTreeMap<String, String> {
+        let topics = self.kafka.topics();
+        let mut routes: BTreeMap<String, String> =
+            self.event_types.iter().map(|kind| (kind.clone(), topics.raw.clone())).collect();
+        routes.extend(self.routes.iter().map(|route| (route.change_type.clone(), topics.prefixed(&route.topic))));
+        routes
+    }
+
+    /// The topics that changes go to; the raw topic is always one.
+    #[must_use]
+    pub fn raw_topics(&self) -> BTreeSet<String> {
+        let mut topics: BTreeSet<String> = self.topic_of_type().into_values().collect();
+        topics.insert(self.kafka.topics().raw);
+        topics
+    }
+
+    /// The resume margin in milliseconds.
+    #[must_use]
+    pub fn margin_ms(&self) -> i64 {
+        i64::from(self.resume_margin_seconds) * 1000
+    }
+
+    /// The bounds of one connection.
+    #[must_use]
+    pub const fn limits(&self) -> crate::source::Limits {
+        crate::source::Limits {
+            connect: Duration::from_millis(self.stream_connect_ms),
+            idle: Duration::from_millis(self.stream_idle_ms),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the ingest service shows.
+
+use prometheus::{Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use service::Metrics;
+
+use crate::source::EndReason;
+
+const KINDS: [&str; 6] = ["edit", "new", "log", "categorize", "canary", "other"];
+const DROPS: [&str; 4] = ["canary", "duplicate", "filtered", "dead_lettered"];
+const CONNECTS: [&str; 6] = ["ok", "http_4xx", "http_5xx", "tls", "dns", "timeout"];
+const WITNESSES: [&str; 3] = ["seen", "first_start", "missing"];
+const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+const GAP_SECONDS: [f64; 8] = [1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0];
+
+/// The metrics of spec section 4.2.
+#[derive(Debug)]
+pub struct IngestMetrics {
+    /// Parsed events by kind.
+    pub received: IntCounterVec,
+    /// Body bytes.
+    pub bytes: IntCounter,
+    /// Committed records by topic.
+    pub produced: IntCounterVec,
+    /// What was not produced, and why.
+    pub dropped: IntCounterVec,
+    /// Transactions whose outcome is unknown.
+    pub produce_errors: IntCounterVec,
+    /// First record of a transaction to its commit.
+    pub produce_seconds: HistogramVec,
+    /// Age of an event when it is read.
+    pub source_delay: Histogram,
+    /// Whether the stream is connected.
+    pub connected: IntGauge,
+    /// Attempts by outcome.
+    pub connects: IntCounterVec,
+    /// Ends by reason.
+    pub disconnects: IntCounterVec,
+    /// Since the last parsed event.
+    pub idle_seconds: Gauge,
+    /// Replay length after a reconnect.
+    pub resume_gap: Histogram,
+    /// Seen again after a resume.
+    pub duplicates: IntCounter,
+    /// Resumes by witness.
+    pub resumes: IntCounterVec,
+    /// Open entries of the gap ledger.
+    pub gaps_open: IntGauge,
+    /// Known ids.
+    pub window_ids: IntGauge,
+    /// How far back they reach.
+    pub window_seconds: Gauge,
+    /// Whether this replica acts.
+    pub acting: IntGauge,
+    /// Upstream time of the last event.
+    pub last_event: Gauge,
+    /// Waiting for room in the producer's queue.
+    pub backpressure: Counter,
+    /// Jumps of `meta.offset` within a connection.
+    pub offset_jumps: IntCounter,
+    /// Last canary of each data centre.
+    pub canary_time: prometheus::GaugeVec,
+}
+
+impl IngestMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let disconnects = EndReason::ALL.map(EndReason::as_str);
+        Self {
+            received: metrics.counters("wiki_ingest_events_received_total", "Events parsed.", "kind", &KINDS),
+            bytes: metrics.counter("wiki_ingest_bytes_received_total", "Bytes of the stream's body."),
+            produced: metrics.open_counters("wiki_ingest_events_produced_total", "Events committed.", &["topic"]),
+            dropped: metrics.counters("wiki_ingest_events_dropped_total", "Events not produced.", "reason", &DROPS),
+            produce_errors: metrics.counters(
+                "wiki_ingest_produce_errors_total",
+                "Transactions whose outcome is unknown.",
+                "reason",
+                &["doubt"],
+            ),
+            produce_seconds: metrics.histograms(
+                "wiki_ingest_produce_duration_seconds",
+                "From a transaction's first record to its commit, in seconds.",
+                &["topic"],
+                &SECONDS,
+            ),
+            source_delay: metrics.histogram(
+                "wiki_ingest_source_delay_seconds",
+                "Age of an event when it is read, in seconds; replays of old events are left out.",
+                &SECONDS,
+            ),
+            connected: metrics.int_gauge("wiki_ingest_sse_connected", "Whether the stream is connected."),
+            connects: metrics.counters("wiki_ingest_sse_connects_total", "Attempts to connect.", "outcome", &CONNECTS),
+            disconnects: metrics.counters(
+                "wiki_ingest_sse_disconnects_total",
+                "Ends of connections; the server's own are normal.",
+                "reason",
+                &disconnects,
+            ),
+            idle_seconds: metrics.gauge("wiki_ingest_sse_idle_seconds", "Seconds since the last parsed event."),
+            resume_gap: metrics.histogram(
+                "wiki_ingest_resume_gap_seconds",
+                "Log time between a resume's position and the last event before it, in seconds.",
+                &GAP_SECONDS,
+            ),
+            duplicates: metrics.counter("wiki_ingest_duplicates_total", "Events seen again after a resume."),
+            resumes: metrics.counters(
+                "wiki_ingest_resumes_total",
+                "Resumes, by whether they were proven.",
+                "witness",
+                &WITNESSES,
+            ),
+            gaps_open: metrics.int_gauge("wiki_ingest_gaps_open", "Open entries of the gap ledger."),
+            window_ids: metrics.int_gauge("wiki_ingest_window_ids", "Known ids."),
+            window_seconds: metrics
+                .gauge("wiki_ingest_window_seconds", "How far back the known ids reach, in seconds."),
+            acting: metrics.int_gauge("wiki_ingest_acting", "Whether this replica is the acting one."),
+            last_event: metrics
+                .gauge("wiki_ingest_last_event_timestamp_seconds", "Log time of the last event, Unix time in seconds."),
+            backpressure: metrics.float_counter(
+                "wiki_ingest_backpressure_seconds_total",
+                "Seconds spent waiting for room in the producer's queue.",
+            ),
+            offset_jumps: metrics.counter(
+                "wiki_ingest_offset_jumps_total",
+                "Jumps of the source's offset within a connection: suspicions of loss upstream.",
+            ),
+            canary_time: metrics.gauges(
+                "wiki_ingest_canary_timestamp_seconds",
+                "Log time of the last canary of a source topic, Unix time in seconds.",
+                &["source_topic"],
+            ),
+        }
+    }
+
+    /// The label of a type of change.
+    #[must_use]
+    pub fn kind(change_type: &str) -> &'static str {
+        KINDS.into_iter().find(|kind| *kind == change_type).unwrap_or("other")
+    }
+}

@@ -1,0 +1,280 @@
+//! The connection to the stream: one client per connection, bounded in bytes and time, no reconnect of its own.
+
+pub mod gate;
+pub mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventsource_client::{Client as _, ClientBuilder, Error as SseError, ReconnectOptions, SSE};
+use futures_util::StreamExt as _;
+use prometheus::IntCounter;
+use schema::sse_id;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::position::ResumeAt;
+use gate::{QUOTED_EVENT, Quoted};
+use transport::{StreamFailure, Transport};
+
+/// Events waiting for the writer; behind that the socket is read no further.
+const QUEUE: usize = 512;
+
+/// The bounds of one connection in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest time to connect.
+    pub connect: Duration,
+    /// Longest time without a byte.
+    pub idle: Duration,
+}
+
+/// What a connection gives.
+#[derive(Debug)]
+pub enum Item {
+    /// The server answered 200. It proves nothing yet.
+    Connected,
+    /// An event.
+    Event {
+        /// The id as received, empty where there is none.
+        sse_id: String,
+        /// The bytes of `data`.
+        data: Vec<u8>,
+    },
+    /// Something that no event can be made of.
+    Quoted {
+        /// The id as received, empty where there is none.
+        sse_id: String,
+        /// What it was.
+        quoted: Quoted,
+    },
+    /// The connection is over; the last item.
+    Ended(End),
+}
+
+/// Why a connection ended: a closed set, a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The server closed or cut it, as it does every 15 minutes.
+    ServerClose,
+    /// No byte for too long.
+    Idle,
+    /// The network failed.
+    Io,
+    /// What came is not server-sent events, or an event without end.
+    Parse,
+    /// The server said `event: error`.
+    ServerError,
+    /// The server refused the connection.
+    Refused,
+    /// It could not be reached.
+    Unreachable,
+}
+
+impl EndReason {
+    /// Every reason, for metrics that start at 0.
+    pub const ALL: [Self; 7] =
+        [Self::ServerClose, Self::Idle, Self::Io, Self::Parse, Self::ServerError, Self::Refused, Self::Unreachable];
+
+    /// The reason as a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerClose => "server_close",
+            Self::Idle => "idle",
+            Self::Io => "io",
+            Self::Parse => "parse",
+            Self::ServerError => "server_error",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// The end of a connection, and what to tell people.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// One sentence, without what happens next.
+    pub sentence: String,
+    /// Status of a refusal.
+    pub status: Option<u16>,
+    /// When the server wants to be asked again.
+    pub retry_after: Option<Duration>,
+}
+
+impl End {
+    fn new(reason: EndReason, sentence: impl Into<String>) -> Self {
+        Self { reason, sentence: sentence.into(), status: None, retry_after: None }
+    }
+
+    /// The label of the attempt, where it never became a connection.
+    #[must_use]
+    pub fn connect_outcome(&self) -> Option<&'static str> {
+        match (self.reason, self.status) {
+            (EndReason::Refused, Some(500..)) => Some("http_5xx"),
+            (EndReason::Refused, _) => Some("http_4xx"),
+            (EndReason::Unreachable, _) if self.sentence.contains("dns") => Some("dns"),
+            (EndReason::Unreachable, _) if self.sentence.contains("certificate") => Some("tls"),
+            (EndReason::Unreachable, _) => Some("timeout"),
+            _ => None,
+        }
+    }
+}
+
+/// Opens connections to one stream.
+#[derive(Clone, Debug)]
+pub struct Source {
+    url: String,
+    source_topics: Vec<String>,
+    transport: Transport,
+    runtime: Handle,
+}
+
+/// One connection; it ends when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    items: mpsc::Receiver<Item>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// The next item within `limit`; `None` where nothing came. Blocks.
+    pub fn next(&mut self, runtime: &Handle, limit: Duration) -> Option<Item> {
+        if let Ok(item) = self.items.try_recv() {
+            return Some(item);
+        }
+        if limit.is_zero() {
+            return None;
+        }
+        match runtime.block_on(async { tokio::time::timeout(limit, self.items.recv()).await }) {
+            Ok(Some(item)) => Some(item),
+            Ok(None) => Some(Item::Ended(End::new(EndReason::Io, "the connection's task ended"))),
+            Err(_) => None,
+        }
+    }
+}
+
+impl Source {
+    /// Prepares connections to a stream.
+    ///
+    /// # Errors
+    /// One sentence where no client can be made.
+    pub fn new(config: &crate::Config, bytes: &IntCounter, runtime: Handle) -> Result<Self, String> {
+        let transport = Transport::new(&config.contact, config.limits(), bytes.clone())?;
+        let source_topics = sse_id::source_topics(&config.streams());
+        Ok(Self { url: config.stream_url.clone(), source_topics, transport, runtime })
+    }
+
+    /// The source topics of the stream.
+    #[must_use]
+    pub fn source_topics(&self) -> &[String] {
+        &self.source_topics
+    }
+
+    /// Opens a connection.
+    #[must_use]
+    pub fn connect(&self, at: &ResumeAt) -> Connection {
+        let (sender, items) = mpsc::channel(QUEUE);
+        let (url, id) = match at {
+            ResumeAt::LogTime(ms) => (self.url.clone(), Some(sse_id::resume_at(&self.source_topics, *ms))),
+            ResumeAt::Since(ms) => (with_since(&self.url, *ms), None),
+            ResumeAt::Latest => (self.url.clone(), None),
+            ResumeAt::AsReceived(id) => (self.url.clone(), Some(id.clone())),
+        };
+        let transport = self.transport.clone();
+        let task = self.runtime.spawn(async move {
+            let end = read(&url, id, transport, &sender).await;
+            // The reader is gone where it does not listen any more.
+            let _ = sender.send(Item::Ended(end)).await;
+        });
+        Connection { items, task }
+    }
+}
+
+fn with_since(url: &str, ms: i64) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}since={ms}")
+}
+
+async fn read(url: &str, id: Option<String>, transport: Transport, items: &mpsc::Sender<Item>) -> End {
+    let built =
+        ClientBuilder::for_url(url).and_then(|builder| builder.header("Accept-Encoding", "identity")).map(|builder| {
+            let once = ReconnectOptions::reconnect(false).retry_initial(false).build();
+            let builder = builder.reconnect(once).redirect_limit(0);
+            match id {
+                Some(id) => builder.last_event_id(id),
+                None => builder,
+            }
+        });
+    let client = match built {
+        Ok(builder) => builder.build_with_transport(transport),
+        Err(error) => return End::new(EndReason::Unreachable, format!("the stream cannot be asked: {error}")),
+    };
+    let mut events = client.stream();
+    loop {
+        let item = match events.next().await {
+            Some(Ok(SSE::Connected(_))) => Item::Connected,
+            Some(Ok(SSE::Comment(_))) => continue,
+            Some(Ok(SSE::Event(event))) => {
+                let sse_id = event.id.unwrap_or_default();
+                match event.event_type.as_str() {
+                    QUOTED_EVENT => match Quoted::parse(&event.data) {
+                        Some(quoted) => Item::Quoted { sse_id, quoted },
+                        None => Item::Event { sse_id, data: event.data.into_bytes() },
+                    },
+                    "error" => {
+                        return End::new(
+                            EndReason::ServerError,
+                            format!("the stream reports an error: {}", event.data),
+                        );
+                    }
+                    _ => Item::Event { sse_id, data: event.data.into_bytes() },
+                }
+            }
+            Some(Err(error)) => return end_of(&error),
+            None => return End::new(EndReason::ServerClose, "the stream closed the connection"),
+        };
+        if items.send(item).await.is_err() {
+            return End::new(EndReason::ServerClose, "the reader left");
+        }
+    }
+}
+
+fn end_of(error: &SseError) -> End {
+    match error {
+        SseError::Eof | SseError::UnexpectedEof => {
+            End::new(EndReason::ServerClose, "the stream closed the connection, as it does every 15 minutes")
+        }
+        SseError::InvalidLine(_) | SseError::InvalidEvent => {
+            End::new(EndReason::Parse, format!("the stream sent what is no event: {error}"))
+        }
+        SseError::Transport(inner) => failure_in(inner.inner())
+            .unwrap_or_else(|| End::new(EndReason::Unreachable, format!("the stream cannot be reached: {inner}"))),
+        SseError::HttpStream(inner) => failure_in(inner.as_ref())
+            .unwrap_or_else(|| End::new(EndReason::ServerClose, format!("the connection broke: {inner}"))),
+        _ => End::new(EndReason::Io, format!("the connection broke: {error}")),
+    }
+}
+
+/// What our own transport said, wherever in the chain it stands.
+fn failure_in(error: &(dyn std::error::Error + 'static)) -> Option<End> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(failure) = error.downcast_ref::<Arc<StreamFailure>>() {
+            return Some(failure.end());
+        }
+        if let Some(failure) = error.downcast_ref::<StreamFailure>() {
+            return Some(failure.end());
+        }
+        next = error.source();
+    }
+    None
+}

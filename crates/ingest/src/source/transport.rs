@@ -1,0 +1,221 @@
+//! The bounded transport that the SSE client is given: `reqwest` with limits, no redirects, no compression.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use launchdarkly_sdk_transport::{ByteStream, HttpTransport, Request, Response, ResponseFuture, TransportError};
+use prometheus::IntCounter;
+use reqwest::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::gate::{Endless, Gate, MAX_ENDLESS_BYTES};
+use super::{End, EndReason, Limits};
+
+/// Pieces on their way to the parser.
+const PIECES: usize = 8;
+
+/// What the transport itself gives up over.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StreamFailure {
+    /// Another status than 200.
+    #[error("status {status}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// A redirect: an EventStreams URL never has one.
+    #[error("redirect")]
+    Redirected,
+    /// No connection.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No byte for too long.
+    #[error("no byte for {0:?}")]
+    Idle(Duration),
+    /// The connection broke, or was cut by the server.
+    #[error("{0}")]
+    Broken(String),
+    /// No end of an event.
+    #[error("an event without end")]
+    Endless,
+}
+
+impl StreamFailure {
+    /// The end of the connection that it makes.
+    #[must_use]
+    pub fn end(&self) -> End {
+        match self {
+            Self::Refused { status, retry_after } => End {
+                reason: EndReason::Refused,
+                sentence: refusal(*status),
+                status: Some(*status),
+                retry_after: *retry_after,
+            },
+            Self::Redirected => End::new(
+                EndReason::Refused,
+                "the stream answers with a redirect, which is not followed: check WIKI_STREAM_URL",
+            ),
+            Self::Unreachable(why) => End::new(EndReason::Unreachable, format!("the stream cannot be reached: {why}")),
+            Self::Idle(limit) => End::new(
+                EndReason::Idle,
+                format!("the stream sent nothing for {:.0} s, so the connection was cut", limit.as_secs_f64()),
+            ),
+            Self::Broken(why) => End::new(
+                EndReason::ServerClose,
+                format!("the stream cut the connection, as it does every 15 minutes ({why})"),
+            ),
+            Self::Endless => End::new(
+                EndReason::Parse,
+                format!("the stream sent {} MiB without the end of an event", MAX_ENDLESS_BYTES >> 20),
+            ),
+        }
+    }
+}
+
+fn refusal(status: u16) -> String {
+    match status {
+        403 => "the stream refused this client (403): set WIKI_CONTACT to an address where Wikimedia can reach you"
+            .to_owned(),
+        429 => {
+            "the stream refused one more connection from this address (429): another client holds the places".to_owned()
+        }
+        400 | 404 => format!("the stream refused the request ({status}): check the stream's name in WIKI_STREAM_URL"),
+        500.. => format!("the stream is out of order ({status})"),
+        _ => format!("the stream refused the connection ({status})"),
+    }
+}
+
+/// Makes requests; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    client: reqwest::Client,
+    limits: Limits,
+    bytes: IntCounter,
+}
+
+impl Transport {
+    /// A client with limits, and a User-Agent that tells whom to ask.
+    ///
+    /// # Errors
+    /// One sentence where the contact cannot stand in a header, or no client can be made.
+    pub fn new(contact: &str, limits: Limits, bytes: IntCounter) -> Result<Self, String> {
+        // Another part of the process may have chosen the same provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let version = env!("CARGO_PKG_VERSION");
+        let contact = if contact.is_empty() { "no contact given" } else { contact };
+        let agent = format!("wikipedia-events/{version} ({contact}) reqwest")
+            .parse()
+            .map_err(|_| "--contact (or WIKI_CONTACT) cannot stand in a header: plain text, please".to_owned())?;
+        let client = reqwest::Client::builder()
+            .default_headers(HeaderMap::from_iter([(USER_AGENT, agent)]))
+            .connect_timeout(limits.connect)
+            .redirect(reqwest::redirect::Policy::none())
+            // One connection per client's life: nothing is kept for the next.
+            .pool_max_idle_per_host(0)
+            .http1_only()
+            .build()
+            .map_err(|error| format!("no HTTP client can be made: {error}"))?;
+        Ok(Self { client, limits, bytes })
+    }
+
+    async fn send(self, request: Request<Option<Bytes>>) -> Result<Response<ByteStream>, StreamFailure> {
+        let mut headers = request.headers().clone();
+        // Ours says whom to ask.
+        headers.remove(USER_AGENT);
+        let asked = self.client.get(request.uri().to_string()).headers(headers).send();
+        // The headers come at once or not at all: the same limit as for silence.
+        let response = match timeout(self.limits.connect + self.limits.idle, asked).await {
+            Err(_) => return Err(StreamFailure::Idle(self.limits.idle)),
+            Ok(Err(error)) => return Err(StreamFailure::Unreachable(chain(&error))),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(StreamFailure::Redirected);
+        }
+        if status.as_u16() != 200 {
+            let retry_after = retry_after(response.headers());
+            return Err(StreamFailure::Refused { status: status.as_u16(), retry_after });
+        }
+        let headers = response.headers().clone();
+        let (pieces, body) = mpsc::channel(PIECES);
+        tokio::spawn(pump(response, self.limits.idle, self.bytes, pieces));
+        let body = stream::unfold(body, |mut body| async move {
+            let piece: Result<Bytes, StreamFailure> = body.recv().await?;
+            Some((piece.map_err(TransportError::new), body))
+        });
+        let mut answer = Response::new(Box::pin(body) as ByteStream);
+        *answer.headers_mut() = headers;
+        Ok(answer)
+    }
+}
+
+impl HttpTransport for Transport {
+    fn request(&self, request: Request<Option<Bytes>>) -> ResponseFuture {
+        let task = tokio::spawn(self.clone().send(request));
+        Box::pin(async move {
+            match task.await {
+                Ok(sent) => sent.map_err(TransportError::new),
+                Err(error) => Err(TransportError::new(error)),
+            }
+        })
+    }
+}
+
+/// Reads the body through the gate until it ends or nobody listens.
+async fn pump(
+    mut response: reqwest::Response,
+    idle: Duration,
+    bytes: IntCounter,
+    pieces: mpsc::Sender<Result<Bytes, StreamFailure>>,
+) {
+    let mut gate = Gate::new();
+    loop {
+        let chunk = tokio::select! {
+            chunk = timeout(idle, response.chunk()) => chunk,
+            () = pieces.closed() => return,
+        };
+        let mut whole = Vec::new();
+        let failure = match chunk {
+            Err(_) => Some(StreamFailure::Idle(idle)),
+            Ok(Err(error)) => Some(StreamFailure::Broken(chain(&error))),
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(chunk))) => {
+                bytes.inc_by(chunk.len() as u64);
+                gate.push(&chunk, &mut whole).err().map(|Endless| StreamFailure::Endless)
+            }
+        };
+        if !whole.is_empty() && pieces.send(Ok(Bytes::from(whole))).await.is_err() {
+            return;
+        }
+        if let Some(failure) = failure {
+            // Nobody listens: nobody needs to know.
+            let _ = pieces.send(Err(failure)).await;
+            return;
+        }
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    // A day at most: a typing error there must not silence this for ever.
+    Some(Duration::from_secs(seconds).min(Duration::from_secs(86_400)))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

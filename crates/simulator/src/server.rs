@@ -1,0 +1,231 @@
+//! Routes: the stream, the ledger, the faults.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use futures_util::stream;
+use service::{Failure, Service};
+use tokio::net::TcpListener;
+
+use crate::generator::Generator;
+use crate::log::Log;
+use crate::request::{self, Refusal};
+use crate::stream::{Piece, Shared, open};
+use crate::{Config, Faults, recording};
+
+/// Shortest step of the clock that makes events; faster rates make several a step.
+const SHORTEST_STEP: Duration = Duration::from_millis(5);
+
+/// A running simulator.
+#[derive(Debug)]
+pub struct Simulator {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct App {
+    shared: Arc<Shared>,
+    limit: usize,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Simulator {
+    /// Starts serving on a listener; it ends with the service's shutdown.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] where the recording cannot be read.
+    pub fn start(config: &Config, service: &Service, listener: TcpListener) -> Result<Self, Failure> {
+        let log = match &config.events {
+            Some(path) => Log::recorded(recording::read(path).map_err(Failure::Config)?, config.history_seconds),
+            None => {
+                let epoch_ms = config.epoch_ms.unwrap_or_else(|| jiff::Timestamp::now().as_millisecond());
+                let generator = Generator::new(config.seed, epoch_ms, config.canary_seconds, config.switch_after);
+                Log::generated(generator, config.edits, config.history_seconds)
+            }
+        };
+        let interval = config.interval();
+        let shutdown = service.shutdown.clone();
+        let shared = Arc::new(Shared::new(log, config.faults.clone(), interval.is_none(), shutdown.clone()));
+        let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
+        let app = App { shared: Arc::clone(&shared), limit: config.connections, open: Arc::default() };
+        let routes = Router::new()
+            .route("/v2/stream/{streams}", get(stream_route))
+            .route("/served", get(served))
+            .route("/faults", put(set_faults))
+            .with_state(app)
+            .merge(service::admin::router(service));
+        let ended = shutdown.clone();
+        service.tasks.spawn("serve", async move {
+            let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
+            let served = served.with_graceful_shutdown(async move { ended.cancelled().await });
+            served.await.map_err(|error| Failure::Runtime(format!("the server ended: {error}")))
+        });
+        if let (Some(interval), None) = (interval, &config.events) {
+            service.tasks.spawn("generate", generate(Arc::clone(&shared), interval));
+        }
+        Ok(Self { address, shared })
+    }
+
+    /// The streams' source topics, as the log has them.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        self.shared.log().topics().to_vec()
+    }
+
+    /// Ids of this kind that were sent at least once.
+    #[must_use]
+    pub fn served_ids(&self, kind: &str) -> Vec<String> {
+        self.shared.log().served().filter(|served| served.kind == kind).map(|served| served.id.clone()).collect()
+    }
+}
+
+/// Makes events at a steady rate.
+async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure> {
+    let started = tokio::time::Instant::now();
+    let mut ticks = tokio::time::interval(interval.max(SHORTEST_STEP));
+    let mut made = 0.0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.shutdown.cancelled() => return Ok(()),
+        }
+        let due = started.elapsed().as_secs_f64() / interval.as_secs_f64();
+        while made < due {
+            if !shared.log().grow(1) {
+                return Ok(());
+            }
+            made += 1.0;
+        }
+        shared.grown.notify_waiters();
+    }
+}
+
+async fn stream_route(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(streams): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    if let Some(response) = app.fault() {
+        return response;
+    }
+    if let Err(refusal) = request::check_agent(&headers) {
+        return refusal.response(&uri.to_string());
+    }
+    let Some(place) = Place::take(&app, peer.ip()) else {
+        return Refusal::too_many().response(&uri.to_string());
+    };
+    let planned = request::plan(&streams, query.get("since").map(String::as_str), &headers, &app.shared.log());
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(refusal) => return refusal.response(&uri.to_string()),
+    };
+    let kind = match (plan.json, headers.contains_key(header::ACCEPT)) {
+        (true, _) => "application/json; charset=utf-8",
+        (false, true) => "text/event-stream; charset=utf-8",
+        (false, false) => "text/event-stream",
+    };
+    let pieces = open(app.shared, plan);
+    // The place is given back when the body is dropped.
+    let body = stream::unfold((pieces, place), |(mut pieces, place)| async move {
+        let piece: Piece = pieces.recv().await?;
+        Some((piece, (pieces, place)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Body::from_stream(body)).into_response()
+}
+
+impl App {
+    /// The answer that a fault puts in the stream's place.
+    fn fault(&self) -> Option<Response> {
+        let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = &faults.redirect {
+            return Some((StatusCode::FOUND, [(header::LOCATION, place.clone())]).into_response());
+        }
+        let code = faults.status?;
+        faults.status_times = faults.status_times.saturating_sub(1);
+        if faults.status_times == 0 {
+            faults.status = None;
+        }
+        let status = StatusCode::from_u16(code).ok()?;
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "text/html")], "<!DOCTYPE html><title>Error</title>\n").into_response();
+        if let Some(seconds) = faults.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        Some(response)
+    }
+}
+
+/// One of the connections that an address may hold.
+struct Place {
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(app: &App, address: IpAddr) -> Option<Self> {
+        let mut open = app.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = open.entry(address).or_default();
+        if *held >= app.limit {
+            return None;
+        }
+        *held += 1;
+        Some(Self { open: Arc::clone(&app.open), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(held) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.address) {
+            *held -= 1;
+        }
+    }
+}
+
+/// The ledger, one JSON object a line.
+async fn served(State(app): State<App>) -> Response {
+    let mut body = Vec::new();
+    for served in app.shared.log().served() {
+        // A struct of strings and a number: this cannot fail.
+        body.extend(serde_json::to_vec(served).unwrap_or_default());
+        body.push(b'\n');
+    }
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Puts other faults in force, for the connections that come.
+async fn set_faults(State(app): State<App>, Json(faults): Json<Faults>) -> Json<Faults> {
+    *app.shared.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults.clone();
+    Json(faults)
+}
+
+/// Runs the simulator as a service.
+///
+/// # Errors
+/// [`Failure`] where the recording or the address cannot be used.
+pub async fn run(config: Config, service: Service, http: SocketAddr) -> Result<(), Failure> {
+    let listener = service::admin::listen(http).await?;
+    let ready = service.health.check("log");
+    let simulator = Simulator::start(&config, &service, listener)?;
+    ready.ok("serving");
+    tracing::info!(address = %simulator.address, "simulator serves /v2/stream/recentchange");
+    service.finish().await
+}
