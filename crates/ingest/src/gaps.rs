@@ -1,6 +1,5 @@
 //! The gap ledger: what could not be proven whole is written down, and when it heals too.
 
-use rdkafka::message::{Message as _, OwnedMessage};
 use schema::gap::{Gap, GapReason, GapStatus};
 
 /// The gaps that are open.
@@ -10,20 +9,13 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// Reads the ledger: the last entry of each gap counts.
-    #[must_use]
-    pub fn read(records: &[OwnedMessage]) -> Self {
-        let mut open: Vec<Gap> = Vec::new();
-        for record in records {
-            let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) else {
-                continue;
-            };
-            open.retain(|known| known.id != gap.id);
-            if gap.status == GapStatus::Open {
-                open.push(gap);
-            }
+    /// Takes the next entry of the ledger: the last one of each gap counts.
+    pub fn learn(&mut self, entry: &[u8]) {
+        let Ok(gap) = serde_json::from_slice::<Gap>(entry) else { return };
+        self.open.retain(|known| known.id != gap.id);
+        if gap.status == GapStatus::Open {
+            self.open.push(gap);
         }
-        Self { open }
     }
 
     /// Opens a gap.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka::{GroupMember, Tail, TopicPartition};
-use rdkafka::message::OwnedMessage;
+use rdkafka::message::{Message as _, OwnedMessage};
 use schema::record::{CE_ID, HeaderSource as _, RawHeaders, SSE_ID};
 use schema::sse_id;
 use service::Failure;
@@ -88,7 +88,8 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
     let reach_ms = newest_known_ms.unwrap_or(state.t).min(state.t) - WINDOW_MARGINS * config.margin_ms();
     let dead_letters = topics.dead_letters_of(&topics.raw);
     let (window, known_from_ms) = known_ids(tail, &partitions, &dead_letters, reach_ms)?;
-    let gaps = tail.back_to(&topics.gaps, &[0], |_| false)?.remove(&0).unwrap_or_default();
+    let mut gaps = Gaps::default();
+    tail.scan(&topics.gaps, |record| gaps.learn(record.payload().unwrap_or_default()))?;
     Ok(Recovered {
         is_first_start: !had_state && newest.is_none(),
         state,
@@ -97,7 +98,7 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
         last_sse_id: newest.map(|(_, id)| id),
         known_from_ms,
         partitions,
-        gaps: Gaps::read(&gaps),
+        gaps,
     })
 }
 

@@ -158,6 +158,22 @@ impl Kafka {
         self.create(self.consumer_base(group), "reader")
     }
 
+    /// A console's consumer: with a group it resumes by committed offsets and commits by itself, without one it has
+    /// to be assigned.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn console(&self, group: Option<&str>, from_beginning: bool) -> Result<BaseConsumer<Context>, Error> {
+        let mut config = self.consumer_base(group.unwrap_or("wikipedia-console"));
+        config
+            .set("enable.auto.commit", if group.is_some() { "true" } else { "false" })
+            .set("enable.auto.offset.store", if group.is_some() { "true" } else { "false" })
+            .set("auto.commit.interval.ms", "500")
+            .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
+            .set("auto.offset.reset", if from_beginning { "earliest" } else { "latest" });
+        self.create(config, "consumer")
+    }
+
     /// A client for topic requests.
     ///
     /// # Errors

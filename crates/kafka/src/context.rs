@@ -126,6 +126,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is asked for, and arrives here too.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         self.metrics.errors.with_label_values(&[kind_of(&error)]).inc();
         if !self.is_repeated(reason) {
             tracing::warn!(%error, reason, "kafka client error");

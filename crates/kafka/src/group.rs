@@ -222,6 +222,16 @@ impl GroupMember {
             .map_err(Error::doubt(format!("go back to offset {offset} of {} partition {}", at.topic, at.partition)))
     }
 
+    /// Stops or continues fetching partitions, without giving them back: polling goes on while a write waits.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the client refuses.
+    pub fn set_paused(&self, partitions: &[TopicPartition], paused: bool) -> Result<(), Error> {
+        let list = list_of(partitions.iter().map(|at| (at, None)))?;
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        done.map_err(Error::doubt("pause or resume partitions"))
+    }
+
     /// The committed offsets with their metadata, of this group. Blocks.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
@@ -129,8 +129,34 @@ impl Tail {
         topic: &str,
         starts: &BTreeMap<i32, i64>,
     ) -> Result<BTreeMap<i32, Vec<OwnedMessage>>, Error> {
-        let doing = || format!("read the end of {topic}");
         let mut records: BTreeMap<i32, Vec<OwnedMessage>> = starts.keys().map(|at| (*at, Vec::new())).collect();
+        self.scan_from(topic, starts, |record| {
+            if let Some(list) = records.get_mut(&record.partition()) {
+                list.push(record.detach());
+            }
+        })?;
+        Ok(records)
+    }
+
+    /// Shows every record of a topic, partition by partition in order; nothing where there is no such topic.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where the end is not reached.
+    pub fn scan(&self, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Error> {
+        let mut starts = BTreeMap::new();
+        for partition in 0..self.partitions(topic)?.unwrap_or(0) {
+            starts.insert(partition, self.bounds(topic, partition)?.start);
+        }
+        self.scan_from(topic, &starts, each)
+    }
+
+    fn scan_from(
+        &self,
+        topic: &str,
+        starts: &BTreeMap<i32, i64>,
+        mut each: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<(), Error> {
+        let doing = || format!("read the end of {topic}");
         let mut assignment = TopicPartitionList::new();
         for (partition, offset) in starts {
             assignment
@@ -139,15 +165,67 @@ impl Tail {
         }
         self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
         let mut unfinished: Vec<i32> = starts.keys().copied().collect();
-        let deadline = Instant::now() + PASS_LIMIT;
+        let mut deadline = Instant::now() + PASS_LIMIT;
         while !unfinished.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
-                    if let Some(list) = records.get_mut(&message.partition()) {
-                        list.push(message.detach());
-                    }
+                    each(&message);
+                    deadline = Instant::now() + PASS_LIMIT;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => unfinished.retain(|left| *left != partition),
+                Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
+                None if Instant::now() > deadline => {
+                    return Err(Error::TimedOut { doing: doing(), seconds: PASS_LIMIT.as_secs() });
+                }
+                None => {}
+            }
+        }
+        self.consumer.unassign().map_err(Error::doubt(doing()))
+    }
+
+    /// The first record at or behind `from`; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where neither record nor end comes.
+    pub fn first_record(&self, topic: &str, partition: i32, from: i64) -> Result<Option<OwnedMessage>, Error> {
+        Ok(self.range(topic, partition, from, |records| !records.is_empty())?.into_iter().next())
+    }
+
+    /// The records from offset `from` up to, not including, `until`.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where neither record nor end comes.
+    pub fn records_between(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        until: i64,
+    ) -> Result<Vec<OwnedMessage>, Error> {
+        let passed = |records: &[OwnedMessage]| records.last().is_some_and(|last| last.offset() + 1 >= until);
+        let mut records = self.range(topic, partition, from, passed)?;
+        records.retain(|record| record.offset() < until);
+        Ok(records)
+    }
+
+    /// Records from an offset until `enough`, or the partition's end.
+    fn range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        enough: impl Fn(&[OwnedMessage]) -> bool,
+    ) -> Result<Vec<OwnedMessage>, Error> {
+        let doing = || format!("read {topic} partition {partition}");
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Offset(from)).map_err(Error::doubt(doing()))?;
+        self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
+        let deadline = Instant::now() + PASS_LIMIT;
+        let mut records = Vec::new();
+        while !enough(&records) {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => records.push(message.detach()),
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
                 None if Instant::now() > deadline => {
                     return Err(Error::TimedOut { doing: doing(), seconds: PASS_LIMIT.as_secs() });

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
+use service::Failure;
+
 use crate::client::ANSWER_LIMIT;
 use crate::{Error, Kafka};
 
@@ -58,3 +60,36 @@ impl Kafka {
 
 /// How long a service waits between two looks for a topic that another one makes.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Waits until every topic is there; false where `shutdown` came first.
+///
+/// # Errors
+/// [`Failure`] where no client can be made.
+pub async fn wait_for(kafka: &Kafka, topics: &[&str], shutdown: &service::CancellationToken) -> Result<bool, Failure> {
+    let mut told = false;
+    loop {
+        let (looking, names) = (kafka.clone(), topics.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let look = tokio::task::spawn_blocking(move || {
+            let tail = looking.tail()?;
+            for name in names {
+                if tail.partitions(&name)?.is_none() {
+                    return Ok(Some(name));
+                }
+            }
+            Ok::<_, Error>(None)
+        });
+        match look.await.map_err(|_| Failure::Runtime("the look for topics broke".to_owned()))? {
+            Ok(None) => return Ok(true),
+            Ok(Some(missing)) if !told => {
+                tracing::info!(topic = missing, "waiting for a topic, which ingest makes");
+                told = true;
+            }
+            Ok(Some(_)) => {}
+            Err(error) => tracing::warn!(error = error.sentence(), "cannot look for the topics; looking again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = shutdown.cancelled() => return Ok(false),
+        }
+    }
+}

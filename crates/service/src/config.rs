@@ -1,5 +1,6 @@
 //! Flags = environment. A wrong value is one sentence and exit code 78, an unknown flag 2.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -32,6 +33,9 @@ pub struct ServiceConfig {
     /// Name of this replica in logs and metrics; the host's name if not given.
     #[arg(long, env = "WIKI_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
+    /// End when standard input does: for a parent that must not leave children behind.
+    #[arg(long, hide = true)]
+    pub end_with_stdin: bool,
 }
 
 impl ServiceConfig {
@@ -51,10 +55,14 @@ pub(crate) enum Parsed<C> {
     Exit(ExitCode),
 }
 
-/// Reads the process's flags and environment.
-pub(crate) fn parse<C: Args>(name: &'static str, default_http: &'static str) -> Parsed<C> {
+/// Reads flags and the environment.
+pub(crate) fn parse<C: Args>(
+    name: &'static str,
+    default_http: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Parsed<C> {
     let command = command::<C>(name, default_http);
-    let read = command.try_get_matches().and_then(|matches| {
+    let read = command.try_get_matches_from(arguments).and_then(|matches| {
         let service = ServiceConfig::from_arg_matches(&matches)?;
         if matches.subcommand_name() == Some("healthcheck") {
             return Ok(Parsed::Healthcheck(service.http));

@@ -44,6 +44,7 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -102,28 +103,51 @@ where
     F: FnOnce(C, Service) -> R,
     R: Future<Output = Result<(), Failure>>,
 {
-    main_with_own_server(name, default_http, async |config, service, http| {
+    main_from(std::env::args_os(), name, default_http, run)
+}
+
+/// Like [`main`], with the command line given; its first word is the program.
+pub fn main_from<C, F, R>(
+    arguments: impl IntoIterator<Item = OsString>,
+    name: &'static str,
+    default_http: &'static str,
+    run: F,
+) -> ExitCode
+where
+    C: Args,
+    F: FnOnce(C, Service) -> R,
+    R: Future<Output = Result<(), Failure>>,
+{
+    main_with_own_server(arguments, name, default_http, async |config, service, http| {
         admin::start(&service, http).await?;
         run(config, service).await
     })
 }
 
-/// Like [`main`], for a service whose own server carries the admin routes ([`admin::router`]).
-pub fn main_with_own_server<C, F, R>(name: &'static str, default_http: &'static str, run: F) -> ExitCode
+/// Like [`main_from`], for a service whose own server carries the admin routes ([`admin::router`]).
+pub fn main_with_own_server<C, F, R>(
+    arguments: impl IntoIterator<Item = OsString>,
+    name: &'static str,
+    default_http: &'static str,
+    run: F,
+) -> ExitCode
 where
     C: Args,
     F: FnOnce(C, Service, SocketAddr) -> R,
     R: Future<Output = Result<(), Failure>>,
 {
-    let (frame, config) = match config::parse::<C>(name, default_http) {
+    let (frame, config) = match config::parse::<C>(name, default_http, arguments) {
         config::Parsed::Run(frame, config) => (frame, config),
         config::Parsed::Healthcheck(address) => return healthcheck::run(name, address),
         config::Parsed::Exit(code) => return code,
     };
-    telemetry::start(name, &frame);
+    telemetry::start(name, &frame, telemetry::DEFAULT_FILTER);
     let result = block_on(async {
         let shutdown = CancellationToken::new();
         shutdown::on_signals(&shutdown);
+        if frame.end_with_stdin {
+            shutdown::on_stdin_end(&shutdown);
+        }
         let service = Service::new(name, shutdown);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
         run(config, service, frame.http).await

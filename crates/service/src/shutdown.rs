@@ -27,3 +27,13 @@ pub fn on_signals(shutdown: &CancellationToken) {
         }
     }
 }
+
+/// Cancels `shutdown` when standard input ends: its other end was the parent's.
+pub fn on_stdin_end(shutdown: &CancellationToken) {
+    let shutdown = shutdown.clone();
+    std::thread::spawn(move || {
+        // Whatever is written there is of no interest; an error is an end too.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        shutdown.cancel();
+    });
+}

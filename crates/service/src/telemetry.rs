@@ -13,16 +13,17 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, ServiceConfig};
 
-const DEFAULT_FILTER: &str = "info,rdkafka=warn,librdkafka=warn";
+/// What a service logs unless `RUST_LOG` says otherwise.
+pub const DEFAULT_FILTER: &str = "info,rdkafka=warn,librdkafka=warn";
 
-/// Starts logging for this process; a second start changes nothing.
-pub fn start(service: &'static str, config: &ServiceConfig) {
+/// Starts logging for this process; a second start changes nothing. `RUST_LOG` wins over `default_filter`.
+pub fn start(service: &'static str, config: &ServiceConfig, default_filter: &str) {
     let json = match config.log_format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Pretty => false,
         LogFormat::Json => true,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
     // A logger that is there already stays.
     if json {
         let format = JsonFormat { service, replica: config.replica() };

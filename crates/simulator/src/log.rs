@@ -147,6 +147,13 @@ impl Log {
         }
     }
 
+    /// Makes no more events.
+    pub fn stop_growing(&mut self) {
+        if let Some((_, left)) = &mut self.generator {
+            *left = Some(0);
+        }
+    }
+
     /// Generates up to `count` events; false once there are no more to come.
     pub fn grow(&mut self, count: usize) -> bool {
         for _ in 0..count {

@@ -82,6 +82,11 @@ impl Simulator {
         self.shared.log().topics().to_vec()
     }
 
+    /// Makes no more events; what is there is served on.
+    pub fn stop_growing(&self) {
+        self.shared.log().stop_growing();
+    }
+
     /// Ids of this kind that were sent at least once.
     #[must_use]
     pub fn served_ids(&self, kind: &str) -> Vec<String> {

@@ -1,1 +1,61 @@
 //! Stores enriched edits, each once.
+//!
+//! Replicas share the partitions of `wikipedia-events` as a consumer group. Rows and position are written in one
+//! database transaction, under an epoch that each new owner raises: whoever lost a partition can no longer write it.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`], [`metrics`], [`error`] | as in every service |
+//! | [`store`] | the loop: poll, collect, write, commit |
+//! | [`ownership`] | partitions claimed and given back |
+//! | [`batch`] | rows of one write (pure) |
+//! | [`heal`] | a hole in the topic, filled from the raw one |
+//! | [`outbox`] | rejected rows on their way to the dead letters |
+//! | [`writer`] | what a destination must do |
+//! | [`writers`] | the destinations |
+
+pub mod batch;
+pub mod config;
+pub mod error;
+pub mod heal;
+pub mod metrics;
+pub mod outbox;
+pub mod ownership;
+pub mod store;
+pub mod writer;
+pub mod writers;
+
+use std::time::Duration;
+
+use kafka::Kafka;
+use service::{Failure, Service};
+
+pub use config::Config;
+use metrics::SinkMetrics;
+
+/// The loop turns at least this often; a write that takes longer is stuck.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the service until its shutdown.
+///
+/// # Errors
+/// A [`Failure`] in one sentence.
+pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
+    let writer = writers::open(&config)?;
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics);
+    let reachable = service.health.check("kafka");
+    let storing = service.health.check("store");
+    kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;
+    let topics = config.kafka.topics();
+    let needed = [topics.raw.as_str(), topics.events.as_str(), &topics.dead_letters_of(&topics.events)];
+    if !kafka::topics::wait_for(&kafka, &needed, &service.shutdown).await? {
+        return Ok(());
+    }
+    reachable.ok("topics are there");
+    let metrics = SinkMetrics::new(&service.metrics, &config, writer.name());
+    let frame = service.clone();
+    service.tasks.spawn_thread("store", TURN_LIMIT, move |heartbeat| {
+        store::Store::join(config, kafka, metrics, frame, storing, writer)?.run(&heartbeat)
+    })?;
+    service.finish().await
+}

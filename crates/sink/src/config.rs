@@ -1,0 +1,46 @@
+//! Flags of the sink service.
+
+use std::path::PathBuf;
+
+use kafka::{KafkaConfig, Rebalancing};
+
+/// A destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WriterKind {
+    /// A file; several sinks of one machine may share it.
+    Sqlite,
+    /// Standard output, one JSON object a line; at least once.
+    Stdout,
+}
+
+/// What the sink service can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Config {
+    /// The cluster and its topics.
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
+    /// The consumer group.
+    #[arg(long, env = "WIKI_GROUP", value_name = "GROUP", default_value = "wiki-sink")]
+    pub group: String,
+    /// How partitions move when replicas come and go.
+    #[arg(long, env = "WIKI_REBALANCE", value_enum, default_value = "cooperative")]
+    pub rebalance: Rebalancing,
+    /// Where edits are stored.
+    #[arg(long, env = "WIKI_WRITER", value_enum, default_value = "sqlite")]
+    pub writer: WriterKind,
+    /// The SQLite file.
+    #[arg(long, env = "WIKI_SQLITE_FILE", value_name = "FILE", default_value = "edits.db")]
+    pub sqlite_file: PathBuf,
+    /// Name of this sink in the progress table, logs and metrics.
+    #[arg(long, env = "WIKI_SINK_NAME", value_name = "NAME", default_value = "sink-1")]
+    pub sink_name: String,
+    /// Rows of one write at most.
+    #[arg(long, env = "WIKI_BATCH_ROWS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch_rows: u32,
+    /// Longest wait of a row for its write, in milliseconds.
+    #[arg(long, env = "WIKI_BATCH_MS", value_name = "MS", default_value_t = 100)]
+    pub batch_ms: u64,
+    /// End where Kafka does not answer at the start, instead of waiting for it.
+    #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
+    pub require_healthy: bool,
+}

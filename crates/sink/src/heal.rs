@@ -1,0 +1,46 @@
+//! A hole in the topic, filled from the raw one through the same pure mapping. The topic itself stays as it is.
+
+use kafka::{Error, Headers, Tail};
+use rdkafka::message::Message as _;
+use schema::record::RawHeaders;
+
+use crate::batch::{Fate, Hole, Row};
+
+/// A stretch of the raw topic that holds what is missing.
+#[derive(Clone, Debug)]
+pub struct Stretch<'a> {
+    /// The raw topic.
+    pub topic: &'a str,
+    /// The partition: the same number in both topics.
+    pub partition: i32,
+    /// Raw offset behind the last record stored.
+    pub from: i64,
+    /// Raw offset of the first record behind the hole.
+    pub until: i64,
+    /// Offset that the filled rows stand for: just before the record behind the hole.
+    pub offset: i64,
+}
+
+/// The missing rows; `None` where the raw topic does not hold exactly as many.
+///
+/// # Errors
+/// [`Error::Doubt`] where the cluster does not answer.
+pub fn rows(tail: &Tail, stretch: &Stretch<'_>, hole: Hole) -> Result<Option<Vec<Row>>, Error> {
+    let records = tail.records_between(stretch.topic, stretch.partition, stretch.from, stretch.until)?;
+    let mut rows = Vec::new();
+    for record in &records {
+        let Ok(headers) = RawHeaders::read(&Headers(record)) else { continue };
+        // What the enricher set aside has no place in the sequence.
+        let Ok(edit) = schema::enrich(record.payload().unwrap_or_default()) else { continue };
+        let value = edit.to_json();
+        let fate = match schema::Edit::from_json(&value) {
+            Ok(edit) => Fate::Store(Box::new(edit)),
+            Err(rejection) => Fate::Reject(rejection, value),
+        };
+        let seq = hole.expected + i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let (raw_offset, received_at_ms) = (record.offset(), headers.received_at_ms);
+        rows.push(Row { seq, offset: stretch.offset, raw_offset, received_at_ms, fate });
+    }
+    let missing = usize::try_from(hole.found - hole.expected).unwrap_or(0);
+    Ok((rows.len() == missing).then_some(rows))
+}

@@ -1,0 +1,159 @@
+//! What the sink service shows.
+
+use kafka::dead_letter;
+use kafka::group_metrics::GroupMetrics;
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use service::Metrics;
+
+use crate::Config;
+
+const WRITE_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
+const BATCH_ROWS: [f64; 9] = [1.0, 5.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10_000.0];
+/// The objective stands at 5 s: a bucket's edge is exactly there.
+const LATENCY: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+const OUTCOMES: [&str; 3] = ["inserted", "duplicate", "dead_lettered"];
+
+/// The metrics of spec section 4.4.
+#[derive(Debug)]
+pub struct SinkMetrics {
+    backend: &'static str,
+    /// Ownership, flow and lag.
+    pub group: GroupMetrics,
+    written: IntCounterVec,
+    batches: IntCounterVec,
+    write_seconds: HistogramVec,
+    batch_rows: HistogramVec,
+    retries: IntCounterVec,
+    latency: HistogramVec,
+    /// Rows waiting for their write.
+    pub buffered: IntGauge,
+    /// Partitions paused for a write that waits.
+    pub paused: IntGauge,
+    /// Rejected rows by reason.
+    pub dead_letters: IntCounterVec,
+    /// Holes in the topic.
+    pub holes: IntCounter,
+    /// Records seen before.
+    pub repeats: IntCounter,
+    /// Writes refused under an old epoch.
+    pub fenced: IntCounterVec,
+    /// Offset commits.
+    pub commits: IntCounterVec,
+    /// How long they took.
+    pub commit_seconds: Histogram,
+}
+
+impl SinkMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics, config: &Config, backend: &'static str) -> Self {
+        let info = metrics.int_gauges(
+            "wiki_sink_info",
+            "Who this is; always 1.",
+            &["replica", "group", "protocol", "backend"],
+        );
+        info.with_label_values(&[config.sink_name.as_str(), &config.group, config.rebalance.as_str(), backend]).set(1);
+        let ordinal = metrics.int_gauge("wiki_sink_replica_ordinal", "Number in this replica's name, for colours.");
+        let digits: String = config.sink_name.chars().rev().take_while(char::is_ascii_digit).collect();
+        ordinal.set(digits.chars().rev().collect::<String>().parse().unwrap_or(1));
+        let capacity =
+            metrics.int_gauges("wiki_sink_buffer_capacity_records", "Rows of one write at most.", &["backend"]);
+        capacity.with_label_values(&[backend]).set(i64::from(config.batch_rows));
+        Self {
+            backend,
+            group: GroupMetrics::new(metrics, "sink", config.rebalance),
+            written: metrics.open_counters(
+                "wiki_sink_records_written_total",
+                "Records by what became of them.",
+                &["backend", "outcome"],
+            ),
+            batches: metrics.open_counters(
+                "wiki_sink_write_batches_total",
+                "Writes by outcome.",
+                &["backend", "outcome"],
+            ),
+            write_seconds: metrics.histograms(
+                "wiki_sink_write_duration_seconds",
+                "One write, in seconds.",
+                &["backend"],
+                &WRITE_SECONDS,
+            ),
+            batch_rows: metrics.histograms(
+                "wiki_sink_write_batch_records",
+                "Rows of a write.",
+                &["backend"],
+                &BATCH_ROWS,
+            ),
+            retries: metrics.open_counters(
+                "wiki_sink_write_retries_total",
+                "Writes tried again.",
+                &["backend", "reason"],
+            ),
+            latency: metrics.histograms(
+                "wiki_sink_end_to_end_latency_seconds",
+                "From ingest's reading to the table, in seconds.",
+                &["backend"],
+                &LATENCY,
+            ),
+            buffered: metrics.int_gauge("wiki_sink_buffer_records", "Rows waiting for their write."),
+            paused: metrics.int_gauge("wiki_sink_paused_partitions", "Partitions paused because a write waits."),
+            dead_letters: metrics.counters(
+                "wiki_sink_dead_letters_total",
+                "Rows set aside.",
+                "reason",
+                &dead_letter::reasons(),
+            ),
+            holes: metrics.counter("wiki_sink_sequence_holes_total", "Holes in the topic; expected 0."),
+            repeats: metrics.counter("wiki_sink_sequence_repeats_total", "Records seen before; expected 0."),
+            fenced: metrics.counters(
+                "wiki_sink_fenced_total",
+                "Writes refused because another owner is there.",
+                "by",
+                &["epoch", "broker"],
+            ),
+            commits: metrics.counters("wiki_sink_commits_total", "Offset commits.", "outcome", &["ok", "failed"]),
+            commit_seconds: metrics.histogram(
+                "wiki_sink_commit_duration_seconds",
+                "Handing an offset commit over, in seconds.",
+                &WRITE_SECONDS,
+            ),
+        }
+        .at_zero()
+    }
+
+    fn at_zero(self) -> Self {
+        for outcome in OUTCOMES {
+            self.written.with_label_values(&[self.backend, outcome]);
+        }
+        for outcome in ["ok", "failed"] {
+            self.batches.with_label_values(&[self.backend, outcome]);
+        }
+        self
+    }
+
+    /// A write succeeded.
+    pub fn wrote(&self, written: &crate::writer::Written, rows: usize, seconds: f64) {
+        let count = |outcome: &str, count: u64| self.written.with_label_values(&[self.backend, outcome]).inc_by(count);
+        count("inserted", written.inserted);
+        count("duplicate", written.repeats);
+        count("dead_lettered", written.rejected.len() as u64);
+        for reason in &written.rejected {
+            self.dead_letters.with_label_values(&[reason.as_str()]).inc();
+        }
+        self.batches.with_label_values(&[self.backend, "ok"]).inc();
+        self.write_seconds.with_label_values(&[self.backend]).observe(seconds);
+        #[expect(clippy::cast_precision_loss, reason = "a number of rows fits a float well")]
+        self.batch_rows.with_label_values(&[self.backend]).observe(rows as f64);
+    }
+
+    /// A row is durable.
+    pub fn durable(&self, latency_seconds: f64) {
+        self.latency.with_label_values(&[self.backend]).observe(latency_seconds);
+    }
+
+    /// A write has to be tried again.
+    pub fn retried(&self, reason: &str) {
+        self.batches.with_label_values(&[self.backend, "failed"]).inc();
+        self.retries.with_label_values(&[self.backend, reason]).inc();
+    }
+}

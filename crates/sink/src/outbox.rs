@@ -1,0 +1,87 @@
+//! Rejected rows on their way to the dead letters.
+//!
+//! The row in `edits_rejected` is exact; the dead letter that tells of it is at least once, and carries the offset
+//! that it stands for, so that a repeat can be told.
+
+use kafka::dead_letter::{self, Origin};
+use kafka::{Error, FencedWriter, Kafka, Outgoing, Tail};
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use schema::Rejection;
+use uuid::Uuid;
+
+use crate::writer::Rejected;
+
+/// Writes dead letters; connects only when there is one.
+#[derive(Debug)]
+pub struct Outbox {
+    kafka: Kafka,
+    topic: String,
+    dead_letters: String,
+    writer: Option<FencedWriter>,
+}
+
+impl Outbox {
+    /// For what is rejected from `topic`.
+    #[must_use]
+    pub const fn new(kafka: Kafka, topic: String, dead_letters: String) -> Self {
+        Self { kafka, topic, dead_letters, writer: None }
+    }
+
+    /// Tells of rejected rows, each with the record's own key and headers where the topic still holds it. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: some may be told, tell them all again.
+    pub fn tell(&mut self, rejected: &[Rejected], tail: &Tail) -> Result<(), Error> {
+        let letters: Result<Vec<_>, Error> = rejected
+            .iter()
+            .map(|row| {
+                let found = tail.records_between(&self.topic, row.partition, row.offset, row.offset + 1);
+                // Behind retention only the value is left.
+                let record = found.unwrap_or_default().pop();
+                Ok((row.partition, row.offset, record, row.value.as_slice(), &row.rejection))
+            })
+            .collect();
+        let result = self.write(&letters?);
+        if result.is_err() {
+            self.writer = None;
+        }
+        result
+    }
+
+    /// Tells of a record that has no place in the table at all. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: it may be told, tell it again.
+    pub fn tell_record(&mut self, record: OwnedMessage, rejection: &Rejection) -> Result<(), Error> {
+        let value = record.payload().unwrap_or_default().to_vec();
+        let result = self.write(&[(record.partition(), record.offset(), Some(record), &value, rejection)]);
+        if result.is_err() {
+            self.writer = None;
+        }
+        result
+    }
+
+    fn write(&mut self, letters: &[(i32, i64, Option<OwnedMessage>, &[u8], &Rejection)]) -> Result<(), Error> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                // An id of its own: nobody has to be fenced, and nobody shall be.
+                let id = self.kafka.config().prefixed(&format!("wiki-sink-dead-letters-{}", Uuid::new_v4()));
+                none.insert(self.kafka.fenced_writer(&id)?)
+            }
+        };
+        writer.begin()?;
+        for (partition, offset, record, value, rejection) in letters {
+            let origin =
+                Origin { topic: &self.topic, partition: *partition, offset: *offset, service: "sink", stage: "store" };
+            let reasons = dead_letter::headers(&origin, rejection);
+            let own = record.as_ref().and_then(OwnedMessage::headers);
+            let mut headers: Vec<(&str, Option<&[u8]>)> =
+                own.into_iter().flat_map(|own| own.iter().map(|header| (header.key, header.value))).collect();
+            headers.extend(reasons.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
+            let key = record.as_ref().and_then(|record| record.key()).unwrap_or_default();
+            writer.send(&Outgoing { topic: &self.dead_letters, partition: 0, key, value, headers: &headers })?;
+        }
+        writer.commit()
+    }
+}

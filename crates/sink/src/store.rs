@@ -1,0 +1,451 @@
+//! The loop: poll, collect, write, commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::group_metrics::seconds_since;
+use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition};
+use rdkafka::consumer::CommitMode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use schema::Edit;
+use schema::record::EventHeaders;
+use service::health::Readiness;
+use service::{Failure, Heartbeat, Service};
+
+use crate::Config;
+use crate::batch::{Batch, Fate, Hole, Row};
+use crate::error::WriteError;
+use crate::heal::{self, Stretch};
+use crate::metrics::SinkMetrics;
+use crate::outbox::Outbox;
+use crate::ownership::{self, ClaimError, Owned, Source};
+use crate::writer::{Writer, Written};
+
+/// Longest wait for a record: how soon a stop is noticed.
+const TURN: Duration = Duration::from_millis(50);
+/// Waits between tries of a write, doubling from the first to the last.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A partition with another owner is claimed again after this, if the group still gives it to us: by then the one
+/// that lost it has heard of it.
+const RECLAIM_AFTER: Duration = Duration::from_secs(2);
+
+/// The state of the loop.
+pub struct Store {
+    config: Config,
+    metrics: SinkMetrics,
+    service: Service,
+    readiness: Readiness,
+    writer: Box<dyn Writer>,
+    member: Arc<GroupMember>,
+    tail: Tail,
+    outbox: Outbox,
+    raw_topic: String,
+    source: Source,
+    owned: BTreeMap<i32, Owned>,
+    batch: Batch,
+    since: Option<Instant>,
+    retry: Option<Retry>,
+    fenced: BTreeMap<i32, Instant>,
+}
+
+/// A write that has to wait.
+struct Retry {
+    at: Instant,
+    wait: Duration,
+}
+
+impl Store {
+    /// Joins the consumer group.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the cluster or a setting forbids it.
+    pub fn join(
+        config: Config,
+        kafka: Kafka,
+        metrics: SinkMetrics,
+        service: Service,
+        readiness: Readiness,
+        writer: Box<dyn Writer>,
+    ) -> Result<Self, Failure> {
+        let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
+        let topics = config.kafka.topics();
+        let tail = kafka.tail().map_err(failed)?;
+        let topic_id = tail.topic_id(&topics.events).map_err(failed)?;
+        let group = config.kafka.prefixed(&config.group);
+        let member = kafka.member(&group, &[topics.events.as_str()], config.rebalance).map_err(failed)?;
+        let dead_letters = topics.dead_letters_of(&topics.events);
+        Ok(Self {
+            metrics,
+            service,
+            readiness,
+            writer,
+            member: Arc::new(member),
+            tail,
+            outbox: Outbox::new(kafka, topics.events.clone(), dead_letters),
+            raw_topic: topics.raw,
+            source: Source { topic: topics.events, topic_id, owner: config.sink_name.clone() },
+            owned: BTreeMap::new(),
+            batch: Batch { topic_id, parts: BTreeMap::new() },
+            since: None,
+            retry: None,
+            fenced: BTreeMap::new(),
+            config,
+        })
+    }
+
+    /// Stores until shutdown. Blocks.
+    ///
+    /// # Errors
+    /// Where a person must act.
+    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        let member = Arc::clone(&self.member);
+        self.readiness.ok("standing by");
+        while !self.service.shutdown.is_cancelled() {
+            heartbeat.beat();
+            match member.poll(self.patience()) {
+                Polled::Record(record) => self.record(&record)?,
+                Polled::Rebalance(rebalance) => self.rebalance(&rebalance, heartbeat)?,
+                Polled::End(partition) => {
+                    if let Some(owned) = self.owned.get_mut(&partition) {
+                        owned.at_end = true;
+                    }
+                }
+                Polled::Failed(error) => self.failed(&error)?,
+                Polled::Nothing => {}
+            }
+            if self.is_due(Instant::now()) {
+                self.flush()?;
+            }
+            self.reclaim(heartbeat)?;
+        }
+        self.flush()?;
+        self.commit_offsets(CommitMode::Sync);
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let batch = Duration::from_millis(self.config.batch_ms);
+        self.since.map_or(TURN, |since| batch.saturating_sub(since.elapsed()).min(TURN))
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        if let Some(retry) = &self.retry {
+            return now >= retry.at;
+        }
+        let full = self.batch.len() >= usize::try_from(self.config.batch_rows).unwrap_or(usize::MAX);
+        let old = self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(self.config.batch_ms));
+        full || old
+    }
+
+    fn failed(&self, error: &KafkaError) -> Result<(), Failure> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(Failure::Runtime(format!(
+                    "{} no longer holds what is to be stored next: {error}; records were deleted before they were stored",
+                    self.source.topic
+                )))
+            }
+            _ => {
+                tracing::debug!(%error, "the consumer reports an error and goes on");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a record into the batch.
+    fn record(&mut self, record: &BorrowedMessage<'_>) -> Result<(), Failure> {
+        let (partition, value) = (record.partition(), record.payload().unwrap_or_default());
+        let at = self.at(partition);
+        self.metrics.group.read(&at, 1, value.len() as u64);
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_halted) else {
+            return Ok(());
+        };
+        owned.at_end = false;
+        let headers = match EventHeaders::read(&Headers(record)) {
+            Ok(headers) => headers,
+            Err(rejection) => {
+                tracing::warn!(partition, offset = record.offset(), %rejection, "a record without a position was set aside");
+                self.metrics.dead_letters.with_label_values(&[rejection.reason.as_str()]).inc();
+                if let Err(error) = self.outbox.tell_record(record.detach(), &rejection) {
+                    tracing::warn!(error = error.sentence(), "its dead letter could not be written");
+                }
+                return Ok(());
+            }
+        };
+        let expected = owned.next_seq.unwrap_or(headers.seq);
+        if headers.seq < expected {
+            self.metrics.repeats.inc();
+            return Ok(());
+        }
+        if headers.seq > expected {
+            self.heal(partition, Hole { expected, found: headers.seq }, &headers, record.offset())?;
+        }
+        let fate = match Edit::from_json(value) {
+            Ok(edit) => Fate::Store(Box::new(edit)),
+            Err(rejection) => Fate::Reject(rejection, value.to_vec()),
+        };
+        let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms } = headers;
+        self.take(partition, Row { seq, offset: record.offset(), raw_offset, received_at_ms, fate });
+        Ok(())
+    }
+
+    fn take(&mut self, partition: i32, row: Row) {
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_halted) else { return };
+        owned.next_seq = Some(row.seq + 1);
+        owned.last_raw_offset = row.raw_offset;
+        owned.last_received_at_ms = Some(row.received_at_ms);
+        let part = self.batch.parts.entry(partition).or_default();
+        part.epoch = owned.epoch;
+        part.rows.push(row);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Fills a hole from the raw topic, or halts the partition: nothing is stepped over.
+    fn heal(&mut self, partition: i32, hole: Hole, behind: &EventHeaders, offset: i64) -> Result<(), Failure> {
+        self.metrics.holes.inc();
+        tracing::error!(
+            partition,
+            expected = hole.expected,
+            found = hole.found,
+            "a hole in the topic: healing from the raw one"
+        );
+        let from = self.owned.get(&partition).map_or(0, |owned| owned.last_raw_offset + 1);
+        let topic = self.raw_topic.clone();
+        let stretch = Stretch { topic: &topic, partition, from, until: behind.raw_offset, offset: offset - 1 };
+        match heal::rows(&self.tail, &stretch, hole) {
+            Ok(Some(rows)) => {
+                tracing::info!(partition, rows = rows.len(), "healed");
+                for row in rows {
+                    self.take(partition, row);
+                }
+            }
+            Ok(None) => {
+                tracing::error!(partition, "the raw topic does not hold what is missing: the partition is halted");
+                self.halt(partition);
+            }
+            Err(error) => {
+                tracing::error!(
+                    partition,
+                    error = error.sentence(),
+                    "cannot read the raw topic: the partition is halted"
+                );
+                self.halt(partition);
+            }
+        }
+        Ok(())
+    }
+
+    fn halt(&mut self, partition: i32) {
+        self.readiness.failing("a hole that cannot be healed halted a partition");
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.is_halted = true;
+        }
+    }
+
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.source.topic.clone(), partition }
+    }
+
+    fn rebalance(&mut self, rebalance: &Rebalance, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        let started = Instant::now();
+        match rebalance {
+            Rebalance::Assigned(partitions) => {
+                let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
+                let starts = self.claim(&numbers, heartbeat)?;
+                let starts: Vec<(TopicPartition, i64)> =
+                    starts.into_iter().map(|(partition, start)| (self.at(partition), start)).collect();
+                answered(self.member.assign(&starts));
+            }
+            Rebalance::Revoked(partitions) => {
+                // What is read is stored before the next owner begins: less is read twice.
+                self.flush()?;
+                self.commit_offsets(CommitMode::Async);
+                self.forget(partitions);
+                answered(self.member.release(partitions));
+            }
+            Rebalance::Lost(partitions) => {
+                self.forget(partitions);
+                answered(self.member.release(partitions));
+            }
+        }
+        self.metrics.group.rebalanced(rebalance, started.elapsed());
+        self.readiness.ok(&format!("{} partitions", self.owned.len()));
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
+        self.batch.forget(&numbers);
+        self.owned.retain(|partition, _| !numbers.contains(partition));
+        self.fenced.retain(|partition, _| !numbers.contains(partition));
+    }
+
+    /// Claims partitions, as often as it takes, and gives where each begins.
+    fn claim(&mut self, partitions: &[i32], heartbeat: &Heartbeat) -> Result<BTreeMap<i32, i64>, Failure> {
+        let mut wait = RETRY.0;
+        loop {
+            heartbeat.beat();
+            let claimed = ownership::claim(&self.source, partitions, self.writer.as_mut(), &self.tail, &self.member);
+            match claimed {
+                Ok(claimed) => {
+                    let starts = claimed.iter().map(|(partition, (_, start))| (*partition, *start)).collect();
+                    self.owned.extend(claimed.into_iter().map(|(partition, (owned, _))| (partition, owned)));
+                    self.tell_rejected();
+                    return Ok(starts);
+                }
+                Err(ClaimError::Stop(failure)) => return Err(failure),
+                Err(ClaimError::Again(why)) => {
+                    tracing::warn!(why, "partitions not claimed yet; trying again");
+                    if self.service.shutdown.is_cancelled() {
+                        return Ok(BTreeMap::new());
+                    }
+                    std::thread::park_timeout(wait);
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Claims again what another owner took and the group still gives to us.
+    fn reclaim(&mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        let due: Vec<i32> = self
+            .fenced
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= RECLAIM_AFTER)
+            .map(|(partition, _)| *partition)
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for (partition, start) in self.claim(&due, heartbeat)? {
+            self.fenced.remove(&partition);
+            answered(self.member.seek(&self.at(partition), start));
+        }
+        Ok(())
+    }
+
+    /// Writes the batch, if there is one.
+    fn flush(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            self.since = None;
+            return Ok(());
+        }
+        let started = Instant::now();
+        match self.writer.write(&self.batch) {
+            Ok(written) => {
+                let rows = self.batch.len();
+                self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
+                self.written(&written);
+            }
+            Err(WriteError::Fenced { partitions }) => {
+                tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
+                self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
+                self.batch.forget(&partitions);
+                for partition in partitions {
+                    self.owned.remove(&partition);
+                    self.fenced.insert(partition, Instant::now());
+                }
+            }
+            Err(error @ WriteError::Retry { doing, .. }) => self.retry_later(&error, doing),
+            Err(WriteError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
+        }
+        Ok(())
+    }
+
+    fn retry_later(&mut self, error: &WriteError, doing: &str) {
+        let wait = self.retry.as_ref().map_or(RETRY.0, |retry| (retry.wait * 2).min(RETRY.1));
+        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "write failed; trying again");
+        self.metrics.retried(doing);
+        if self.retry.is_none() {
+            self.set_paused(true);
+        }
+        self.retry = Some(Retry { at: Instant::now() + wait, wait });
+    }
+
+    /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it.
+    fn set_paused(&self, paused: bool) {
+        let all: Vec<TopicPartition> = self.owned.keys().map(|partition| self.at(*partition)).collect();
+        answered(self.member.set_paused(&all, paused));
+        self.metrics.paused.set(if paused { i64::try_from(all.len()).unwrap_or(i64::MAX) } else { 0 });
+    }
+
+    fn written(&mut self, written: &Written) {
+        if self.retry.take().is_some() {
+            self.set_paused(false);
+        }
+        self.service.metrics.progressed();
+        for (partition, hole) in &written.holes {
+            tracing::error!(partition, ?hole, "the table expects another record: the partition is halted");
+            self.metrics.holes.inc();
+            self.halt(*partition);
+        }
+        let parts = std::mem::take(&mut self.batch.parts);
+        self.since = None;
+        for (partition, part) in &parts {
+            for row in &part.rows {
+                self.metrics.durable(seconds_since(row.received_at_ms));
+            }
+            if let (Some(last), Some(owned)) = (part.rows.last(), self.owned.get_mut(partition)) {
+                owned.next_offset = last.offset + 1;
+            }
+        }
+        self.commit_offsets(CommitMode::Async);
+        self.show_lag();
+        if !written.rejected.is_empty() {
+            self.tell_rejected();
+        }
+    }
+
+    fn show_lag(&self) {
+        self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
+        for (partition, owned) in &self.owned {
+            let at = self.at(*partition);
+            let end = self.member.cached_end(&at).filter(|_| !owned.at_end);
+            let left = end.map_or(0, |end| end - owned.next_offset);
+            self.metrics.group.lagging(&at, left, owned.last_received_at_ms);
+        }
+    }
+
+    /// Kafka's own offsets follow the table's: for lag tools, and for writers that keep no position.
+    fn commit_offsets(&self, mode: CommitMode) {
+        let offsets: Vec<(TopicPartition, i64, String)> = self
+            .owned
+            .iter()
+            .map(|(partition, owned)| (self.at(*partition), owned.next_offset, String::new()))
+            .collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let committed = self.member.commit(&offsets, mode);
+        let outcome = if committed.is_ok() { "ok" } else { "failed" };
+        self.metrics.commits.with_label_values(&[outcome]).inc();
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Tells of rejected rows; what fails is told after the next write.
+    fn tell_rejected(&mut self) {
+        let partitions: Vec<i32> = self.owned.keys().copied().collect();
+        let told = self.writer.outbox(self.source.topic_id, &partitions).map_err(|error| error.to_string()).and_then(
+            |rejected| {
+                if rejected.is_empty() {
+                    return Ok(());
+                }
+                self.outbox.tell(&rejected, &self.tail).map_err(|error| error.sentence())?;
+                let ids: Vec<i64> = rejected.iter().map(|rejected| rejected.id).collect();
+                self.writer.told(&ids).map_err(|error| error.to_string())
+            },
+        );
+        if let Err(why) = told {
+            tracing::warn!(why, "dead letters not told yet; after the next write again");
+        }
+    }
+}
+
+fn answered(answer: Result<(), kafka::Error>) {
+    if let Err(error) = answer {
+        tracing::warn!(error = error.sentence(), "the group was not answered; it asks again");
+    }
+}

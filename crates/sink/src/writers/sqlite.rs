@@ -1,0 +1,283 @@
+//! SQLite: rows and position in one transaction. Several sinks of one machine may share the file.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
+use schema::{Edit, Reason, Rejection};
+use service::Failure;
+use uuid::Uuid;
+
+use crate::batch::{Batch, Fate, Row};
+use crate::error::WriteError;
+use crate::writer::{Claim, Position, Rejected, Writer, Written};
+
+/// The tables; a later version is a further file and a step in [`Sqlite::migrate`].
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i32 = 1;
+/// Another sink's write may hold the file this long.
+const BUSY: Duration = Duration::from_secs(10);
+/// Dead letters told at once.
+const OUTBOX: i64 = 500;
+
+const INSERT: &str = "INSERT INTO edits VALUES (:event_id, :id, :domain, :namespace, :title, :timestamp, :user_name, \
+    :user_type, :old_length, :new_length, :type, :wiki, :namespace_id, :namespace_local, :user_kind, :revision_old, \
+    :revision_new, :minor, :patrolled, :comment, :topic_id, :partition, :seq, :received_at, :stored_at)";
+const REJECT: &str = "INSERT INTO edits_rejected (topic_id, partition, seq, \"offset\", reason, detail, value) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// A SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+}
+
+impl Sqlite {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] where it cannot be written.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let opened = Connection::open(path).and_then(|connection| {
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let mut writer = Self { connection };
+            writer.migrate()?;
+            Ok(writer)
+        });
+        opened.map_err(|error| {
+            Failure::Config(format!(
+                "the SQLite file {} cannot be written: {error}; give a place that this user may write with \
+                 --sqlite-file or WIKI_SQLITE_FILE",
+                path.display()
+            ))
+        })
+    }
+
+    fn migrate(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version == 0 {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        transaction.commit()
+    }
+
+    fn begin(&mut self) -> Result<Transaction<'_>, WriteError> {
+        self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(retry("begin a transaction"))
+    }
+}
+
+fn retry(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> WriteError {
+    move |source| WriteError::Retry { doing, source: Box::new(source) }
+}
+
+impl Writer for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn claim(&mut self, claims: &[Claim<'_>]) -> Result<Vec<Position>, WriteError> {
+        let transaction = self.begin()?;
+        let mut positions = Vec::new();
+        for claim in claims {
+            refuse_other_topic(&transaction, claim)?;
+            transaction
+                .execute(
+                    "INSERT INTO sink_progress VALUES (?1, ?2, ?3, ?4, ?4, ?5, -1, ?6, 1) ON CONFLICT DO UPDATE \
+                     SET epoch = epoch + 1, owner = excluded.owner",
+                    params![
+                        claim.topic_id.to_string(),
+                        claim.partition,
+                        claim.topic,
+                        claim.base.seq,
+                        claim.base.offset,
+                        claim.owner
+                    ],
+                )
+                .map_err(retry("claim a partition"))?;
+            let position = transaction
+                .query_row(
+                    "SELECT epoch, next_seq, next_offset, last_raw_offset FROM sink_progress \
+                     WHERE topic_id = ?1 AND partition = ?2",
+                    params![claim.topic_id.to_string(), claim.partition],
+                    |row| {
+                        Ok(Position {
+                            epoch: row.get(0)?,
+                            next_seq: Some(row.get(1)?),
+                            next_offset: row.get(2)?,
+                            last_raw_offset: row.get(3)?,
+                        })
+                    },
+                )
+                .map_err(retry("claim a partition"))?;
+            positions.push(position);
+        }
+        transaction.commit().map_err(retry("claim partitions"))?;
+        Ok(positions)
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Written, WriteError> {
+        let transaction = self.begin()?;
+        let mut written = Written::default();
+        let mut fenced = Vec::new();
+        for (partition, part) in &batch.parts {
+            let (epoch, next_seq): (i64, i64) = transaction
+                .query_row(
+                    "SELECT epoch, next_seq FROM sink_progress WHERE topic_id = ?1 AND partition = ?2",
+                    params![batch.topic_id.to_string(), partition],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .map_err(retry("read the position"))?;
+            if epoch != part.epoch {
+                fenced.push(*partition);
+                continue;
+            }
+            match part.due(next_seq) {
+                Ok(due) => {
+                    written.repeats += (part.rows.len() - due.len()) as u64;
+                    insert(&transaction, batch.topic_id, *partition, due, &mut written)?;
+                }
+                Err(hole) => written.holes.push((*partition, hole)),
+            }
+        }
+        if !fenced.is_empty() {
+            return Err(WriteError::Fenced { partitions: fenced });
+        }
+        transaction.commit().map_err(retry("commit a write"))?;
+        Ok(written)
+    }
+
+    fn outbox(&mut self, topic_id: Uuid, partitions: &[i32]) -> Result<Vec<Rejected>, WriteError> {
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT id, partition, seq, \"offset\", reason, detail, value FROM edits_rejected \
+                 WHERE told = 0 AND topic_id = ?1 ORDER BY id LIMIT ?2",
+            )
+            .map_err(retry("read the outbox"))?;
+        let rows = query
+            .query_map(params![topic_id.to_string(), OUTBOX], |row| {
+                let reason: String = row.get(4)?;
+                let reason = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
+                Ok(Rejected {
+                    id: row.get(0)?,
+                    partition: row.get(1)?,
+                    seq: row.get(2)?,
+                    offset: row.get(3)?,
+                    rejection: Rejection::new(reason.unwrap_or(Reason::RefusedByWriter), row.get::<_, String>(5)?),
+                    value: row.get(6)?,
+                })
+            })
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<Rejected>>>)
+            .map_err(retry("read the outbox"))?;
+        Ok(rows.into_iter().filter(|rejected| partitions.contains(&rejected.partition)).collect())
+    }
+
+    fn told(&mut self, ids: &[i64]) -> Result<(), WriteError> {
+        let transaction = self.begin()?;
+        for id in ids {
+            transaction
+                .execute("UPDATE edits_rejected SET told = 1 WHERE id = ?1", params![id])
+                .map_err(retry("note a dead letter"))?;
+        }
+        transaction.commit().map_err(retry("note dead letters"))
+    }
+}
+
+/// A topic that was made anew under the same name is another topic: its offsets mean nothing here.
+fn refuse_other_topic(transaction: &Transaction<'_>, claim: &Claim<'_>) -> Result<(), WriteError> {
+    let other: Option<String> = transaction
+        .query_row(
+            "SELECT topic_id FROM sink_progress WHERE topic = ?1 AND partition = ?2 AND topic_id <> ?3",
+            params![claim.topic, claim.partition, claim.topic_id.to_string()],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(retry("look for another topic"))?;
+    match other {
+        None => Ok(()),
+        Some(other) => Err(WriteError::Stop(format!(
+            "this database holds edits of another topic {} (id {other}; the present one has {}): give each its own file",
+            claim.topic, claim.topic_id
+        ))),
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    topic_id: Uuid,
+    partition: i32,
+    rows: &[Row],
+    written: &mut Written,
+) -> Result<(), WriteError> {
+    let (Some(last), topic_id) = (rows.last(), topic_id.to_string()) else { return Ok(()) };
+    let stored_at = now_ms();
+    for row in rows {
+        let refused = match &row.fate {
+            Fate::Store(edit) => insert_edit(transaction, &topic_id, partition, row, edit, stored_at)?
+                .map(|rejection| (rejection, edit.to_json())),
+            Fate::Reject(rejection, value) => Some((rejection.clone(), value.clone())),
+        };
+        let Some((rejection, value)) = refused else {
+            written.inserted += 1;
+            continue;
+        };
+        transaction
+            .prepare_cached(REJECT)
+            .and_then(|mut statement| {
+                let Rejection { reason, detail } = &rejection;
+                statement.execute(params![topic_id, partition, row.seq, row.offset, reason.as_str(), detail, value])
+            })
+            .map_err(retry("set a row aside"))?;
+        written.rejected.push(rejection.reason);
+    }
+    transaction
+        .execute(
+            "UPDATE sink_progress SET next_seq = ?3, next_offset = ?4, last_raw_offset = ?5 \
+             WHERE topic_id = ?1 AND partition = ?2",
+            params![topic_id, partition, last.seq + 1, last.offset + 1, last.raw_offset],
+        )
+        .map_err(retry("write the position"))?;
+    Ok(())
+}
+
+/// Inserts one row; says why where the table refuses this row and would take others.
+fn insert_edit(
+    transaction: &Transaction<'_>,
+    topic_id: &str,
+    partition: i32,
+    row: &Row,
+    edit: &Edit,
+    stored_at: i64,
+) -> Result<Option<Rejection>, WriteError> {
+    let inserted = transaction.prepare_cached(INSERT).and_then(|mut statement| {
+        statement.execute(named_params! {
+            ":event_id": edit.event_id, ":id": edit.id, ":domain": edit.domain, ":namespace": edit.namespace,
+            ":title": edit.title, ":timestamp": edit.timestamp, ":user_name": edit.user_name,
+            ":user_type": edit.user_type.as_str(), ":old_length": edit.old_length, ":new_length": edit.new_length,
+            ":type": edit.change_type, ":wiki": edit.wiki, ":namespace_id": edit.namespace_id,
+            ":namespace_local": edit.namespace_local, ":user_kind": edit.user_kind.as_str(),
+            ":revision_old": edit.revision_old, ":revision_new": edit.revision_new, ":minor": edit.minor,
+            ":patrolled": edit.patrolled, ":comment": edit.comment, ":topic_id": topic_id, ":partition": partition,
+            ":seq": row.seq, ":received_at": row.received_at_ms, ":stored_at": stored_at,
+        })
+    });
+    match inserted {
+        Ok(_) => Ok(None),
+        Err(rusqlite::Error::SqliteFailure(error, text)) if error.code == ErrorCode::ConstraintViolation => {
+            let text = text.unwrap_or_default();
+            let reason = if text.contains("edits.event_id") { Reason::DuplicateId } else { Reason::RefusedByWriter };
+            Ok(Some(Rejection::new(reason, text)))
+        }
+        Err(error) => Err(retry("insert a row")(error)),
+    }
+}
+
+/// Unix milliseconds.
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,226 @@
+//! Compares what was served, published, enriched and stored.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kafka::{Headers, Kafka, KafkaConfig, Tail};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rusqlite::{Connection, OpenFlags};
+use schema::gap::{Gap, GapStatus};
+use schema::record::{CE_ID, HeaderSource as _, SEQ};
+use serde::Deserialize;
+use service::{Failure, Metrics};
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const DEAD_LETTER_ORIGIN: &str = "__connect.errors.topic";
+
+/// Options of `wiki audit`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    kafka: KafkaConfig,
+    /// The simulator that served the stream, such as http://127.0.0.1:8090: it knows what it served.
+    #[arg(long, value_name = "URL")]
+    simulator: Option<String>,
+    /// The sinks' SQLite file.
+    #[arg(long, env = "WIKI_SQLITE_FILE", value_name = "FILE", default_value = "edits.db")]
+    sqlite_file: PathBuf,
+    /// Types of changes that are published.
+    #[arg(long, env = "WIKI_EVENT_TYPES", value_delimiter = ',', default_value = "edit")]
+    event_types: Vec<String>,
+}
+
+/// Runs the audit and prints it.
+pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
+    let kafka = Kafka::new(options.kafka.clone(), &Metrics::new("wiki"));
+    kafka.check_reachable(ANSWER_LIMIT)?;
+    let served = match &options.simulator {
+        None => None,
+        Some(url) => Some(service::block_on(ask(url, &options.event_types))?),
+    };
+    let report = take(&kafka, &options.sqlite_file, served.as_ref())?;
+    println!("{report}");
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What the audit found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    served: Option<usize>,
+    raw: usize,
+    enriched: usize,
+    stored: usize,
+    dead_letters: usize,
+    missing: usize,
+    double: usize,
+    extra: usize,
+    gaps: usize,
+    loose: Vec<String>,
+}
+
+impl Report {
+    /// Nothing is missing, double, extra or open, and every sequence is dense.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.missing + self.double + self.extra + self.gaps == 0 && self.loose.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.served {
+            Some(served) => writeln!(f, "served        {served:>9}")?,
+            None => writeln!(f, "served          unknown (only a simulator can be asked)")?,
+        }
+        writeln!(f, "raw           {:>9}", self.raw)?;
+        writeln!(f, "enriched      {:>9}", self.enriched)?;
+        writeln!(f, "stored        {:>9}", self.stored)?;
+        writeln!(f, "dead letters  {:>9}", self.dead_letters)?;
+        if self.loose.is_empty() {
+            writeln!(f, "sequences         dense")?;
+        } else {
+            writeln!(f, "sequences     NOT DENSE: {}", self.loose.join("; "))?;
+        }
+        let Self { missing, double, extra, gaps, .. } = self;
+        write!(f, "missing {missing}, double {double}, extra {extra}, gaps {gaps}")
+    }
+}
+
+/// The ids of a topic, how often each, and whether its sequences are dense.
+struct Ids {
+    times: HashMap<String, usize>,
+    loose: Vec<String>,
+}
+
+impl Ids {
+    fn of(tail: &Tail, topic: &str) -> Result<Self, Failure> {
+        let mut ids = Self { times: HashMap::new(), loose: Vec::new() };
+        let mut expected: HashMap<i32, i64> = HashMap::new();
+        scan(tail, topic, |record| {
+            let headers = Headers(record);
+            let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
+            if let Some(id) = text(&headers, CE_ID) {
+                *ids.times.entry(id).or_default() += 1;
+            }
+            let due = expected.get(&record.partition());
+            if seq.is_none() || due.is_some_and(|due| seq != Some(*due)) {
+                ids.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
+            }
+            expected.insert(record.partition(), seq.unwrap_or(-1) + 1);
+        })?;
+        Ok(ids)
+    }
+
+    fn repeats(&self) -> usize {
+        self.times.values().map(|times| times - 1).sum()
+    }
+}
+
+fn text<M: rdkafka::Message>(headers: &Headers<'_, M>, name: &str) -> Option<String> {
+    headers.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
+}
+
+fn scan(tail: &Tail, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Failure> {
+    tail.scan(topic, each).map_err(|error| Failure::Runtime(error.sentence()))
+}
+
+/// Takes the audit; `served` is what the stream's server says it served.
+pub(crate) fn take(kafka: &Kafka, sqlite_file: &Path, served: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
+    let topics = kafka.config().topics();
+    let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
+    let (raw, enriched) = (Ids::of(&tail, &topics.raw)?, Ids::of(&tail, &topics.events)?);
+    let mut report = Report {
+        served: served.map(BTreeSet::len),
+        raw: raw.times.len(),
+        enriched: enriched.times.len(),
+        loose: raw.loose.iter().chain(&enriched.loose).take(5).cloned().collect(),
+        ..Report::default()
+    };
+    let mut set_aside = BTreeSet::new();
+    for (source, dead_letters) in
+        [(&topics.raw, topics.dead_letters_of(&topics.raw)), (&topics.events, topics.dead_letters_of(&topics.events))]
+    {
+        scan(&tail, &dead_letters, |record| {
+            report.dead_letters += 1;
+            let headers = Headers(record);
+            // What ingest set aside never was a record of the raw topic.
+            if text(&headers, DEAD_LETTER_ORIGIN).as_ref() == Some(source) {
+                set_aside.extend(text(&headers, CE_ID));
+            }
+        })?;
+    }
+    let stored = stored(sqlite_file)?;
+    report.stored = stored.times.len();
+    let expected: BTreeSet<&String> = match served {
+        Some(served) => served.iter().collect(),
+        None => raw.times.keys().collect(),
+    };
+    report.missing = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id)).count();
+    report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
+    report.double = raw.repeats() + enriched.repeats() + stored.repeats();
+    report.gaps = open_gaps(&tail, &topics.gaps)?;
+    report.loose.extend(stored.loose);
+    Ok(report)
+}
+
+fn open_gaps(tail: &Tail, topic: &str) -> Result<usize, Failure> {
+    let mut latest: HashMap<String, GapStatus> = HashMap::new();
+    scan(tail, topic, |record| {
+        if let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) {
+            latest.insert(gap.id, gap.status);
+        }
+    })?;
+    Ok(latest.values().filter(|status| **status == GapStatus::Open).count())
+}
+
+/// The ids in the table, and whether rows and rejects together are dense.
+fn stored(sqlite_file: &Path) -> Result<Ids, Failure> {
+    let failed = |error: rusqlite::Error| {
+        Failure::Config(format!(
+            "the sinks' file {} cannot be read: {error}; name it with --sqlite-file or WIKI_SQLITE_FILE",
+            sqlite_file.display()
+        ))
+    };
+    let connection = Connection::open_with_flags(sqlite_file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let mut ids = Ids { times: HashMap::new(), loose: Vec::new() };
+    let mut query = connection.prepare("SELECT event_id FROM edits").map_err(failed)?;
+    let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    for id in rows {
+        *ids.times.entry(id.map_err(failed)?).or_default() += 1;
+    }
+    let mut query = connection.prepare(LOOSE).map_err(failed)?;
+    let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    for partition in rows {
+        ids.loose.push(format!("table, partition {}", partition.map_err(failed)?));
+    }
+    Ok(ids)
+}
+
+/// Partitions whose rows and rejects are not exactly `base_seq` to `next_seq` − 1.
+const LOOSE: &str = "SELECT CAST(p.partition AS TEXT) FROM sink_progress p LEFT JOIN ( \
+        SELECT topic_id, partition, seq FROM edits UNION ALL SELECT topic_id, partition, seq FROM edits_rejected \
+    ) s ON s.topic_id = p.topic_id AND s.partition = p.partition \
+    GROUP BY p.topic_id, p.partition, p.base_seq, p.next_seq \
+    HAVING count(DISTINCT s.seq) <> p.next_seq - p.base_seq OR count(s.seq) <> p.next_seq - p.base_seq \
+        OR coalesce(min(s.seq), p.base_seq) <> p.base_seq";
+
+#[derive(Deserialize)]
+struct ServedLine {
+    id: String,
+    kind: String,
+}
+
+/// Asks a simulator which ids it served.
+pub(crate) async fn ask(url: &str, types: &[String]) -> Result<BTreeSet<String>, Failure> {
+    let failed = |error: reqwest::Error| {
+        Failure::Unavailable(format!("the simulator at {url} does not answer: {error}; check --simulator"))
+    };
+    // Another part of the process may have chosen the same provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let response = reqwest::get(format!("{}/served", url.trim_end_matches('/'))).await.map_err(failed)?;
+    let body = response.error_for_status().map_err(failed)?.text().await.map_err(failed)?;
+    let lines = body.lines().filter_map(|line| serde_json::from_str::<ServedLine>(line).ok());
+    Ok(lines.filter(|line| types.contains(&line.kind)).map(|line| line.id).collect())
+}

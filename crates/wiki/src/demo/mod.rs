@@ -1,0 +1,203 @@
+//! Everything on this machine: embedded broker, ingest and enricher in this process, each sink a child process of it,
+//! so that one of them can really be killed.
+
+mod files;
+mod screen;
+mod sinks;
+mod source;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use broker::Broker;
+use kafka::{Kafka, KafkaConfig, Rebalancing};
+use service::config::{LogFormat, ServiceConfig};
+use service::{CancellationToken, Failure, Metrics, Service, telemetry};
+
+use crate::audit::{self, Report};
+use sinks::Sinks;
+use source::{Source, SourceChoice};
+
+/// What the demo's own screen shows of the logs.
+const FILTER: &str = "warn,ingest=info,rdkafka=off,librdkafka=off";
+/// How long everything that was served may take to reach the table at the end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks whether it has.
+const DRAIN_PAUSE: Duration = Duration::from_millis(250);
+
+/// Options of `wiki demo`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// live, generated, the URL of a stream, or a recording (.sse, .jsonl); live if it can be reached, else generated.
+    #[arg(long, value_name = "live|generated|URL|FILE", default_value = "auto")]
+    source: SourceChoice,
+    /// Number of sinks; they share six partitions.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=12))]
+    sinks: u16,
+    /// Folder of the table (edits.db) and the sinks' logs.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Address of health and metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// End by itself after this long, such as 30s or 2m.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    run_for: Option<Duration>,
+    /// How partitions move when sinks come and go.
+    #[arg(long, value_enum, default_value = "cooperative")]
+    rebalance: Rebalancing,
+    /// Where Wikimedia can reach you, for the User-Agent.
+    #[arg(long, env = "WIKI_CONTACT", default_value = "")]
+    contact: String,
+    /// Seed of generated input.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, factor) = match text.strip_suffix("ms") {
+        Some(digits) => (digits, 1),
+        None => match text.as_bytes().last() {
+            Some(b's') => (text.trim_end_matches('s'), 1_000),
+            Some(b'm') => (text.trim_end_matches('m'), 60_000),
+            Some(b'h') => (text.trim_end_matches('h'), 3_600_000),
+            _ => return Err("a duration is a number with ms, s, m or h, such as 30s".to_owned()),
+        },
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "a duration is a number with ms, s, m or h, such as 30s".to_owned())?;
+    Ok(Duration::from_millis(number.saturating_mul(factor)))
+}
+
+/// Runs the demo; its exit code is 0 only if the audit at the end is clean.
+pub(crate) fn main(options: Options) -> Result<ExitCode, Failure> {
+    let frame =
+        ServiceConfig { http: options.http, log_format: LogFormat::Pretty, replica: None, end_with_stdin: false };
+    telemetry::start("wiki", &frame, FILTER);
+    let report = service::block_on(run(options))?;
+    println!("\n{report}");
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn run(options: Options) -> Result<Report, Failure> {
+    let started = Instant::now();
+    let shutdown = CancellationToken::new();
+    service::shutdown::on_signals(&shutdown);
+    let table = files::prepare(&options.data)?;
+    let broker = Broker::start(broker::Config::default())
+        .map_err(|error| Failure::Runtime(format!("the embedded broker cannot start: {error}")))?;
+    // The parts outlive the signal: what was served has to reach the table first.
+    let parts = CancellationToken::new();
+    let demo = Service::new("demo", parts.clone());
+    service::admin::start(&demo, options.http).await?;
+    let source = Source::open(&options, &demo).await?;
+    println!("{}", banner(&options, &source, broker.address(), &table));
+
+    let kafka_config = KafkaConfig::at(&broker.address().to_string());
+    start_services(&options, &source, &kafka_config, &parts)?;
+    let kafka = Kafka::new(kafka_config, &Metrics::new("wiki"));
+    let mut sinks = Sinks::new(&options, broker.address(), &table);
+    sinks.start_all()?;
+    let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
+
+    let failed = wait(&options, &shutdown, &mut sinks).await;
+    println!("\nending: what was served goes into the table first");
+    source.stop();
+    screen.stop().await;
+    let report = match failed {
+        Ok(()) => drain(&kafka, &table, &source).await,
+        Err(failure) => Err(failure),
+    };
+    sinks.stop_all();
+    parts.cancel();
+    broker.stop();
+    report
+}
+
+fn banner(options: &Options, source: &Source, broker: SocketAddr, table: &std::path::Path) -> String {
+    format!(
+        "wikipedia-events demo\n\
+         input    {}\n\
+         broker   {broker}: {}\n\
+         sinks    {} ({} rebalancing), into {}\n\
+         metrics  http://{}/metrics\n\
+         Ctrl-C ends it and prints the audit.\n",
+        source.describe(),
+        broker::NOTICE,
+        options.sinks,
+        options.rebalance.as_str(),
+        table.display(),
+        options.http
+    )
+}
+
+/// Ingest and enricher, the very `run` of the services.
+fn start_services(
+    options: &Options,
+    source: &Source,
+    kafka: &KafkaConfig,
+    parts: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut ingest_config: ingest::Config = defaults()?;
+    ingest_config.kafka = kafka.clone();
+    ingest_config.stream_url = source.url();
+    ingest_config.start = source.start();
+    ingest_config.contact.clone_from(&options.contact);
+    let mut enricher_config: enricher::Config = defaults()?;
+    enricher_config.kafka = kafka.clone();
+    enricher_config.rebalance = options.rebalance;
+    let ingest = Service::new("ingest", parts.child_token());
+    let enricher = Service::new("enricher", parts.child_token());
+    tokio::spawn(told("ingest", ingest::run(ingest_config, ingest)));
+    tokio::spawn(told("enricher", enricher::run(enricher_config, enricher)));
+    Ok(())
+}
+
+/// A service's configuration with nothing given: its defaults, without the environment of this shell.
+fn defaults<C: clap::Args>() -> Result<C, Failure> {
+    let command = C::augment_args(clap::Command::new("defaults")).mut_args(|argument| argument.env(None::<&str>));
+    let matches = command.try_get_matches_from(["defaults"]).map_err(|error| service::config::explain(&error))?;
+    C::from_arg_matches(&matches).map_err(|error| service::config::explain(&error))
+}
+
+async fn told(name: &'static str, running: impl Future<Output = Result<(), Failure>>) {
+    if let Err(failure) = running.await {
+        tracing::error!("{name}: {failure}");
+    }
+}
+
+/// Waits for the end: the time given, a signal, or a sink that cannot run.
+async fn wait(options: &Options, shutdown: &CancellationToken, sinks: &mut Sinks) -> Result<(), Failure> {
+    let until = options.run_for.map(|run_for| tokio::time::Instant::now() + run_for);
+    let mut looks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        let timer = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = timer => return Ok(()),
+            _ = looks.tick() => sinks.watch()?,
+        }
+    }
+}
+
+/// Waits until everything that was served is in the table, and takes the audit.
+async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Result<Report, Failure> {
+    let deadline = Instant::now() + DRAIN_LIMIT;
+    loop {
+        let served = source.served();
+        let (kafka, table) = (kafka.clone(), table.to_owned());
+        let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &table, served.as_ref()));
+        let report = taken.await.map_err(|_| Failure::Runtime("the audit broke".to_owned()))??;
+        if report.is_clean() || Instant::now() > deadline {
+            return Ok(report);
+        }
+        tokio::time::sleep(DRAIN_PAUSE).await;
+    }
+}

@@ -1,0 +1,147 @@
+//! Where the demo's edits come from.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ingest::config::Start;
+use service::{Failure, Service};
+use simulator::Simulator;
+use simulator::config::Rate;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Options;
+
+/// The public stream.
+const LIVE_URL: &str = "https://stream.wikimedia.org/v2/stream/recentchange";
+const LIVE_HOST: (&str, u16) = ("stream.wikimedia.org", 443);
+/// How long the public stream may take to be reached.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What `--source` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SourceChoice {
+    Auto,
+    Live,
+    Generated,
+    Url(String),
+    File(PathBuf),
+}
+
+impl FromStr for SourceChoice {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "live" => Self::Live,
+            "generated" => Self::Generated,
+            url if url.starts_with("http://") || url.starts_with("https://") => Self::Url(url.to_owned()),
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}
+
+/// An open source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    url: String,
+    described: String,
+    start: Start,
+    simulator: Option<Simulator>,
+}
+
+impl Source {
+    /// Opens what was chosen.
+    pub(crate) async fn open(options: &Options, demo: &Service) -> Result<Self, Failure> {
+        let outside =
+            |url: &str, described: String| Self { url: url.to_owned(), described, start: Start::Now, simulator: None };
+        match &options.source {
+            SourceChoice::Live => Ok(outside(LIVE_URL, "live edits from Wikimedia".to_owned())),
+            SourceChoice::Url(url) => Ok(outside(url, format!("the stream at {url}"))),
+            SourceChoice::Auto if is_reachable().await => Ok(outside(LIVE_URL, "live edits from Wikimedia".to_owned())),
+            SourceChoice::Auto => {
+                Self::generated(options, demo, "generated, since Wikimedia's stream cannot be reached from here").await
+            }
+            SourceChoice::Generated => Self::generated(options, demo, "generated").await,
+            SourceChoice::File(path) => {
+                let config =
+                    simulator::Config { events: Some(path.clone()), rate: Rate::Max, ..simulator::Config::default() };
+                let described = format!("the recording {}, replayed at full speed", path.display());
+                Self::simulated(&config, demo, described, Start::Earliest).await
+            }
+        }
+    }
+
+    async fn generated(options: &Options, demo: &Service, why: &str) -> Result<Self, Failure> {
+        let config = simulator::Config { seed: options.seed, ..simulator::Config::default() };
+        let described = format!("{why}: a seeded simulator, 35 events a second, no real people or pages");
+        Self::simulated(&config, demo, described, Start::Earliest).await
+    }
+
+    async fn simulated(
+        config: &simulator::Config,
+        demo: &Service,
+        described: String,
+        start: Start,
+    ) -> Result<Self, Failure> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(|error| Failure::Runtime(format!("the simulator cannot listen: {error}")))?;
+        let simulator = Simulator::start(config, &Service::new("simulator", demo.shutdown.child_token()), listener)?;
+        let streams = streams_of(&simulator.topics());
+        let url = format!("http://{}/v2/stream/{streams}", simulator.address);
+        Ok(Self { url, described, start, simulator: Some(simulator) })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    pub(crate) fn describe(&self) -> &str {
+        &self.described
+    }
+
+    pub(crate) const fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Makes no more events, where they are made here.
+    pub(crate) fn stop(&self) {
+        if let Some(simulator) = &self.simulator {
+            simulator.stop_growing();
+        }
+    }
+
+    /// The edits that were served, where it can be known.
+    pub(crate) fn served(&self) -> Option<BTreeSet<String>> {
+        let simulator = self.simulator.as_ref()?;
+        Some(simulator.served_ids("edit").into_iter().collect())
+    }
+}
+
+/// The stream names whose source topics a recording holds.
+fn streams_of(topics: &[String]) -> String {
+    let names: BTreeSet<&str> = topics.iter().filter_map(|topic| Some(topic.split_once('.')?.1)).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    names.join(",")
+}
+
+/// Whether the public stream's port answers in time.
+async fn is_reachable() -> bool {
+    let probe = async {
+        let (host, port) = LIVE_HOST;
+        let looked_up = tokio::task::spawn_blocking(move || (host, port).to_socket_addrs()).await;
+        let Ok(Ok(addresses)) = looked_up else { return false };
+        for address in addresses {
+            if TcpStream::connect(address).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(PROBE_LIMIT, probe).await.unwrap_or(false)
+}
