@@ -1,1 +1,37 @@
 //! Black-box stories on real processes, and the checker that judges them.
+//!
+//! It uses nothing of the services but their binaries, and computes what must come out by itself: a mistake in the
+//! shared crates shows here instead of agreeing with itself.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`process`] | processes started, killed with `kill -9`, asked to end |
+//! | [`pipeline`] | a broker, a simulator and the services, as a story needs them |
+//! | [`checker`] | served, raw, enriched and stored, compared |
+//! | [`http`] | the few requests that stories make |
+//! | [`recorded`] | recordings, and what each of their events must become |
+//! | [`random`] | seeded choices, so that a failure can be repeated |
+//! | [`conformance`] | the Kafka protocol as this pipeline uses it, checked against any broker |
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story says what broke by panicking")]
+
+pub mod checker;
+pub mod conformance;
+pub mod http;
+pub mod pipeline;
+pub mod process;
+pub mod random;
+pub mod recorded;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` holds, at most `limit`.
+///
+/// # Panics
+/// With `what`, where it does not hold in time.
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(25));
+    }
+}

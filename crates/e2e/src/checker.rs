@@ -1,0 +1,167 @@
+//! Served, raw, enriched and stored, compared: the judge of every story.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rusqlite::Connection;
+
+use crate::http;
+
+/// How long reading a topic may take.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the checker found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Edits that the simulator served.
+    pub served: usize,
+    /// Rows in the table.
+    pub stored: usize,
+    /// Served and not in the table.
+    pub missing: usize,
+    /// In the table and never served.
+    pub extra: usize,
+    /// Ids that stand twice in a topic or in the table.
+    pub double: usize,
+    /// Places where a sequence is not dense.
+    pub loose: Vec<String>,
+}
+
+impl Verdict {
+    /// Nothing is wrong.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.missing + self.extra + self.double == 0 && self.loose.is_empty()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { served, stored, missing, extra, double, loose } = self;
+        let dense = if loose.is_empty() { "dense".to_owned() } else { loose.join("; ") };
+        write!(
+            f,
+            "served {served}, stored {stored}: missing {missing}, extra {extra}, double {double}; sequences {dense}"
+        )
+    }
+}
+
+/// The ids of a kind that a simulator served, once each.
+///
+/// # Panics
+/// Where it does not answer.
+#[must_use]
+pub fn served(simulator: SocketAddr, kind: &str) -> BTreeSet<String> {
+    let ledger = http::get(simulator, "/served").expect("the simulator answers");
+    let lines = ledger.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| line["kind"] == kind).map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Number of rows in the table; 0 before there is one.
+#[must_use]
+pub fn rows(table: &Path) -> usize {
+    let count = || -> rusqlite::Result<usize> {
+        let connection = Connection::open(table)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.query_row("SELECT count(*) FROM edits", [], |row| row.get::<_, i64>(0)).map(|n| n.try_into().unwrap())
+    };
+    if table.exists() { count().unwrap_or(0) } else { 0 }
+}
+
+/// Compares everything, with a reading of both topics as a `read_committed` reader sees them.
+///
+/// # Panics
+/// Where something cannot be read.
+#[must_use]
+pub fn check(simulator: SocketAddr, broker: SocketAddr, table: &Path) -> Verdict {
+    let served = served(simulator, "edit");
+    let mut verdict = Verdict { served: served.len(), ..Verdict::default() };
+    for topic in ["wikipedia-raw", "wikipedia-events"] {
+        let mut times: HashMap<String, usize> = HashMap::new();
+        for (partition, records) in read_topic(broker, topic) {
+            for (expected, record) in (0..).zip(&records) {
+                let seq = header(record, "seq");
+                *times.entry(header(record, "ce_id")).or_default() += 1;
+                if seq != expected.to_string() {
+                    verdict.loose.push(format!("{topic}/{partition}: seq {seq} where {expected} is due"));
+                    break;
+                }
+            }
+        }
+        verdict.double += times.values().map(|count| count - 1).sum::<usize>();
+    }
+    let connection = Connection::open(table).unwrap();
+    let mut query = connection.prepare("SELECT event_id, partition, seq FROM edits ORDER BY partition, seq").unwrap();
+    let stored: Vec<(String, i32, i64)> = query
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let mut due: BTreeMap<i32, i64> = BTreeMap::new();
+    for (_, partition, seq) in &stored {
+        let expected = due.entry(*partition).or_default();
+        if seq != expected {
+            verdict.loose.push(format!("table/{partition}: seq {seq} where {expected} is due"));
+        }
+        *expected = seq + 1;
+    }
+    let ids: BTreeSet<&String> = stored.iter().map(|(id, ..)| id).collect();
+    verdict.stored = stored.len();
+    verdict.double += stored.len() - ids.len();
+    verdict.missing = served.iter().filter(|id| !ids.contains(id)).count();
+    verdict.extra = ids.iter().filter(|id| !served.contains(**id)).count();
+    verdict
+}
+
+/// The text of a header; empty where it is absent.
+#[must_use]
+pub fn header(record: &OwnedMessage, name: &str) -> String {
+    let found = record.headers().and_then(|headers| headers.iter().find(|header| header.key == name)?.value);
+    String::from_utf8_lossy(found.unwrap_or_default()).into_owned()
+}
+
+/// All committed records of a topic, by partition; none where there is no such topic.
+///
+/// # Panics
+/// Where it cannot be read in time.
+#[must_use]
+pub fn read_topic(broker: SocketAddr, topic: &str) -> BTreeMap<i32, Vec<OwnedMessage>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.to_string())
+        .set("group.id", "story-reader")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "10")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+    let count = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..count {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut records: BTreeMap<i32, Vec<OwnedMessage>> = (0..count).map(|partition| (partition, Vec::new())).collect();
+    let mut unfinished: BTreeSet<i32> = (0..count).collect();
+    let deadline = Instant::now() + READ_LIMIT;
+    while !unfinished.is_empty() {
+        assert!(Instant::now() < deadline, "{topic} cannot be read to its end");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => records.get_mut(&record.partition()).unwrap().push(record.detach()),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unfinished.remove(&partition);
+            }
+            Some(Err(error)) => panic!("{topic}: {error}"),
+            None => {}
+        }
+    }
+    records
+}

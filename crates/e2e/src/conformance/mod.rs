@@ -1,0 +1,1 @@
+//! The Kafka protocol as this pipeline uses it, checked against any broker.

@@ -1,0 +1,186 @@
+//! A broker, a simulator and the services, as a story needs them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::{Process, Program};
+use crate::{http, wait_until};
+
+/// How long a process may take to be there.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// A dead member is noticed after this on the embedded broker: stories need not wait for six seconds each time.
+const QUICK_SESSION: [&str; 4] = ["-X", "session.timeout.ms=1500", "-X", "heartbeat.interval.ms=300"];
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    folder: TempDir,
+    /// The broker's address.
+    pub broker: SocketAddr,
+    /// The simulator's address.
+    pub simulator: SocketAddr,
+    ingest_options: Vec<String>,
+    rebalance: &'static str,
+    // Fields are dropped in this order: services first.
+    services: BTreeMap<String, Process>,
+    _simulator_process: Process,
+    _broker_process: Process,
+}
+
+/// What a pipeline is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Options of the simulator.
+    pub simulator: Vec<String>,
+    /// Further options of ingest.
+    pub ingest: Vec<String>,
+    /// Rebalancing protocol.
+    pub rebalance: &'static str,
+}
+
+impl Parts {
+    /// A simulator with these options, and services with none.
+    #[must_use]
+    pub fn with_simulator(options: &[&str]) -> Self {
+        Self {
+            simulator: options.iter().map(|option| (*option).to_owned()).collect(),
+            ingest: Vec::new(),
+            rebalance: "cooperative",
+        }
+    }
+}
+
+impl Pipeline {
+    /// Starts broker and simulator; services are started one by one.
+    ///
+    /// # Panics
+    /// Where they do not start.
+    #[must_use]
+    pub fn start(parts: &Parts) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (broker_process, broker) = start_broker(folder.path());
+        let (simulator_process, simulator) = start_simulator(&parts.simulator, folder.path());
+        Self {
+            folder,
+            broker,
+            simulator,
+            ingest_options: parts.ingest.clone(),
+            rebalance: parts.rebalance,
+            services: BTreeMap::new(),
+            _simulator_process: simulator_process,
+            _broker_process: broker_process,
+        }
+    }
+
+    /// The sinks' file.
+    #[must_use]
+    pub fn table(&self) -> PathBuf {
+        self.folder.path().join("edits.db")
+    }
+
+    /// The folder of everything this pipeline writes.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts or restarts a service by its name: `ingest`, `enricher`, `sink-1`, ….
+    ///
+    /// # Panics
+    /// Where there is no such service.
+    pub fn start_service(&mut self, name: &str) {
+        let broker = self.broker.to_string();
+        let common = ["--kafka-bootstrap-servers", &broker, "--http", "127.0.0.1:0", "--log-format", "json"];
+        let program = match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-') {
+            "ingest" => Program::new("ingest")
+                .with(common)
+                .with(["--stream-url", &format!("http://{}/v2/stream/recentchange", self.simulator)])
+                .with(["--start", "earliest", "--backoff-min-ms", "50", "--backoff-max-ms", "500"])
+                .with(self.ingest_options.clone()),
+            "enricher" => Program::new("enricher").with(common).with(["--rebalance", self.rebalance]),
+            "sink" => Program::new("sink")
+                .with(common)
+                .with(["--rebalance", self.rebalance, "--sink-name", name])
+                .with(["--sqlite-file".to_owned(), self.table().display().to_string()]),
+            _ => panic!("there is no service {name}"),
+        };
+        let process = program.with(QUICK_SESSION).start(name, self.folder.path());
+        self.services.insert(name.to_owned(), process);
+    }
+
+    /// A running service.
+    ///
+    /// # Panics
+    /// Where it was not started.
+    pub fn service(&mut self, name: &str) -> &mut Process {
+        self.services.get_mut(name).unwrap_or_else(|| panic!("{name} was not started"))
+    }
+
+    /// `kill -9` of a service, and its restart.
+    pub fn kill_and_restart(&mut self, name: &str) {
+        self.service(name).kill();
+        self.start_service(name);
+    }
+
+    /// Panics with the words of a service that ended by itself.
+    ///
+    /// # Panics
+    /// Where one did.
+    pub fn expect_all_alive(&mut self) {
+        for process in self.services.values_mut() {
+            let name = process.name.clone();
+            assert!(process.ended().is_none(), "{name} ended by itself:\n{}", process.errors());
+        }
+    }
+
+    /// The lines that a service logged, as JSON.
+    #[must_use]
+    pub fn logs(&self, name: &str) -> Vec<serde_json::Value> {
+        let errors = self.services.get(name).map(Process::errors).unwrap_or_default();
+        errors.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// Starts an embedded broker on a free port.
+///
+/// # Panics
+/// Where it does not start.
+#[must_use]
+pub fn start_broker(folder: &Path) -> (Process, SocketAddr) {
+    let process = Program::new("broker").with(["--port", "0"]).start("broker", folder);
+    let mut address = None;
+    wait_until("the broker listens", START_LIMIT, || {
+        address = process.output().lines().find_map(|line| line.strip_prefix("listening on ")?.parse().ok());
+        address.is_some()
+    });
+    (process, address.unwrap())
+}
+
+/// Starts a simulator on a free port.
+///
+/// # Panics
+/// Where it does not start.
+#[must_use]
+pub fn start_simulator(options: &[String], folder: &Path) -> (Process, SocketAddr) {
+    let mut process = Program::new("simulator")
+        .with(["--http", "127.0.0.1:0", "--log-format", "json"])
+        .with(options.to_vec())
+        .start("simulator", folder);
+    let mut address = None;
+    wait_until("the simulator listens", START_LIMIT, || {
+        assert!(process.ended().is_none(), "the simulator ended: {}", process.errors());
+        let found = process.errors().lines().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            line.get("address")?.as_str()?.parse().ok()
+        });
+        address = found;
+        address.is_some()
+    });
+    let address: SocketAddr = address.unwrap();
+    wait_until("the simulator answers", START_LIMIT, || http::get(address, "/livez").is_some());
+    (process, address)
+}

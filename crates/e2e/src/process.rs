@@ -1,0 +1,177 @@
+//! Processes started, killed with `kill -9`, asked to end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The folder of the workspace's binaries.
+///
+/// # Panics
+/// Where they were not built: `make test` builds them first.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().find(|folder| folder.join(name).is_file());
+    let folder = folder.unwrap_or_else(|| panic!("{name} is not built: run `make build` before the stories"));
+    folder.join(name)
+}
+
+/// A process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// What it is called in messages.
+    pub name: String,
+    child: Child,
+    out: PathBuf,
+    error: PathBuf,
+}
+
+/// A command line of one of our binaries, with a clean environment.
+#[derive(Clone, Debug)]
+pub struct Program {
+    binary: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Program {
+    /// The binary of this name.
+    #[must_use]
+    pub fn new(binary: &str) -> Self {
+        Self { binary: binary.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn with<S: Into<String>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary(&self.binary));
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(std::env::vars().filter(|(key, _)| !key.starts_with("WIKI_") && key != "RUST_LOG"))
+            .env("NO_COLOR", "1")
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it; what it says goes into files of `folder`.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(&self, name: &str, folder: &Path) -> Process {
+        let (out, error) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.err")));
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let child = self.command().stdout(append(&out)).stderr(append(&error)).spawn().unwrap();
+        Process { name: name.to_owned(), child, out, error }
+    }
+
+    /// Runs it to its end: exit code, standard output, standard error.
+    ///
+    /// # Panics
+    /// Where it cannot be started, or does not end within `limit`.
+    #[must_use]
+    pub fn run(&self, limit: Duration) -> (i32, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = self.start("run", folder.path());
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = process.ended() {
+                return (status.code().unwrap_or(-1), process.output(), process.errors());
+            }
+            assert!(Instant::now() < deadline, "{self:?} runs longer than {limit:?}:\n{}", process.errors());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Process {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its status, if it ended.
+    ///
+    /// # Panics
+    /// Where the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // One that is gone already is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by name, such as `TERM` or `INT`.
+    ///
+    /// # Panics
+    /// Where there is no `kill`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "{} cannot be signalled", self.name);
+    }
+
+    /// Sends SIGTERM and waits: exit code and how long it took.
+    ///
+    /// # Panics
+    /// Where it does not end within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> (Option<i32>, Duration) {
+        let started = Instant::now();
+        self.signal("TERM");
+        loop {
+            if let Some(status) = self.ended() {
+                return (status.code(), started.elapsed());
+            }
+            assert!(started.elapsed() < limit, "{} does not end within {limit:?}", self.name);
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// What it wrote on standard output so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.out).unwrap_or_default()).into_owned()
+    }
+
+    /// What it wrote on standard error so far.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.error).unwrap_or_default()).into_owned()
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Panics
+    /// Where the process is gone.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a position is rewritten and never sent back as received: the contrast, kept and counted.
+#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
+
+use std::time::Duration;
+
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::{checker, wait_until};
+
+const EDITS: usize = 20_000;
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The same stream, cut every 300 events, read to its end.
+fn run(ingest: &[&str]) -> checker::Verdict {
+    let edits = EDITS.to_string();
+    let mut parts = Parts::with_simulator(&["--rate", "max", "--edits", &edits, "--seed", "77", "--cut-after", "300"]);
+    parts.ingest = ["--backoff-min-ms", "5", "--backoff-max-ms", "20"].iter().chain(ingest).map(|o| (*o).to_owned()).collect();
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    let table = pipeline.table();
+    let mut settled = (0, 0);
+    // At rest: everything was served, and the table has not grown for a while.
+    wait_until("the pipeline is at rest", LIMIT, || {
+        let rows = checker::rows(&table);
+        settled = if rows == settled.0 { (rows, settled.1 + 1) } else { (rows, 0) };
+        rows == EDITS || settled.1 > 120 && checker::served(pipeline.simulator, "edit").len() + 400 > EDITS
+    });
+    checker::check(pipeline.simulator, pipeline.broker, &table)
+}
+
+#[test]
+fn an_id_sent_back_as_received_loses_edits_and_a_rewritten_one_none() {
+    let exact = run(&[]);
+    println!("rewritten position:   {exact}");
+    assert!(exact.is_exact() && exact.stored == EDITS, "{exact}");
+
+    let naive = run(&["--naive-resume"]);
+    let lost = EDITS - naive.stored;
+    println!("id sent as received:  {naive}; {lost} of {EDITS} edits lost");
+    assert!(lost > 0, "the contrast is gone: {naive}");
+}

@@ -1,0 +1,82 @@
+//! `kill -9` of ingest, enricher and each sink at random moments: nothing missing, nothing double.
+#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
+
+use std::time::Duration;
+
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::random::Random;
+use e2e::{checker, wait_until};
+
+const EDITS: usize = 20_000;
+const KILLS: u32 = 20;
+const SERVICES: [&str; 4] = ["ingest", "enricher", "sink-1", "sink-2"];
+const LIMIT: Duration = Duration::from_secs(150);
+
+fn story(seed: u64, ingest: &[&str]) -> (checker::Verdict, Pipeline) {
+    let (edits, seed_text) = (EDITS.to_string(), seed.to_string());
+    let mut parts = Parts::with_simulator(&[
+        "--rate", "2500", "--edits", &edits, "--seed", &seed_text, "--cut-after", "1500", "--canary-seconds", "60",
+        "--switch-after", "12000",
+    ]);
+    parts.ingest = ingest.iter().map(|option| (*option).to_owned()).collect();
+    let mut pipeline = Pipeline::start(&parts);
+    for service in SERVICES {
+        pipeline.start_service(service);
+    }
+    let table = pipeline.table();
+    wait_until("the first rows", Duration::from_secs(30), || checker::rows(&table) > 0);
+    let mut random = Random::new(seed);
+    for kill in 0..KILLS {
+        // Each service has its turn; the moment is random, and is measured in rows, not in time.
+        let service = SERVICES[kill as usize % SERVICES.len()];
+        let before = checker::rows(&table);
+        let progress = usize::try_from(random.below(700)).unwrap();
+        wait_until("the pipeline goes on", LIMIT, || {
+            let now = checker::rows(&table);
+            now >= before + progress || now >= EDITS * 95 / 100
+        });
+        pipeline.kill_and_restart(service);
+    }
+    wait_until("every edit is served", LIMIT, || checker::served(pipeline.simulator, "edit").len() == EDITS);
+    (checker::Verdict::default(), pipeline)
+}
+
+fn exact(seed: u64) {
+    let (_, mut pipeline) = story(seed, &[]);
+    let table = pipeline.table();
+    wait_until("every edit is stored", LIMIT, || checker::rows(&table) >= EDITS);
+    pipeline.expect_all_alive();
+    let verdict = checker::check(pipeline.simulator, pipeline.broker, &table);
+    println!("seed {seed}, {KILLS} kills: {verdict}");
+    assert!(verdict.is_exact(), "seed {seed}: {verdict}");
+    for service in SERVICES {
+        let (code, took) = pipeline.service(service).terminate(Duration::from_secs(8));
+        assert_eq!(code, Some(0), "{service} ends in order");
+        assert!(took < Duration::from_secs(5), "{service} took {took:?}");
+    }
+}
+
+#[test]
+fn twenty_kills_lose_and_double_nothing_seed_1() {
+    exact(1);
+}
+
+#[test]
+fn twenty_kills_lose_and_double_nothing_seed_2() {
+    exact(2);
+}
+
+#[test]
+fn twenty_kills_lose_and_double_nothing_seed_3() {
+    exact(3);
+}
+
+#[test]
+fn twenty_kills_lose_and_double_nothing_seed_4() {
+    exact(4);
+}
+
+#[test]
+fn twenty_kills_lose_and_double_nothing_seed_5() {
+    exact(5);
+}
