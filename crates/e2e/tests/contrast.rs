@@ -9,11 +9,11 @@ use e2e::{checker, wait_until};
 const EDITS: usize = 20_000;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The same stream, cut every 300 events, read to its end.
+/// The same stream, cut every 1,200 events, read to its end.
 fn run(ingest: &[&str]) -> checker::Verdict {
     let edits = EDITS.to_string();
-    let mut parts = Parts::with_simulator(&["--rate", "max", "--edits", &edits, "--seed", "77", "--cut-after", "300"]);
-    parts.ingest = ["--backoff-min-ms", "5", "--backoff-max-ms", "20"].iter().chain(ingest).map(|o| (*o).to_owned()).collect();
+    let mut parts = Parts::with_simulator(&["--rate", "max", "--edits", &edits, "--seed", "77", "--cut-after", "1200"]);
+    parts.ingest = ingest.iter().map(|option| (*option).to_owned()).collect();
     let mut pipeline = Pipeline::start(&parts);
     for service in ["ingest", "enricher", "sink-1"] {
         pipeline.start_service(service);
@@ -22,9 +22,10 @@ fn run(ingest: &[&str]) -> checker::Verdict {
     let mut settled = (0, 0);
     // At rest: everything was served, and the table has not grown for a while.
     wait_until("the pipeline is at rest", LIMIT, || {
+        pipeline.expect_all_alive();
         let rows = checker::rows(&table);
         settled = if rows == settled.0 { (rows, settled.1 + 1) } else { (rows, 0) };
-        rows == EDITS || settled.1 > 120 && checker::served(pipeline.simulator, "edit").len() + 400 > EDITS
+        rows == EDITS || settled.1 > 120 && checker::served(pipeline.simulator, "edit").len() + 900 > EDITS
     });
     checker::check(pipeline.simulator, pipeline.broker, &table)
 }

@@ -10,13 +10,14 @@ use e2e::process::Program;
 use e2e::recorded::{self, Fate};
 use e2e::{http, wait_until};
 
-/// What must become of each recorded file's events: stored, filtered, canaries.
+/// What must become of each recorded file's events: stored, filtered, canaries. The page-create capture ends with a
+/// frame that was cut before its data; it is no event.
 const RECORDED: [(&str, [usize; 3]); 6] = [
     ("constructed.jsonl", [0, 0, 2]),
-    ("page-create.sse", [0, 42, 0]),
+    ("page-create.sse", [0, 41, 0]),
     ("recentchange.jsonl", [888, 483, 0]),
-    ("stream-2021-09.sse", [34, 28, 0]),
-    ("stream-2025-08.sse", [3, 1, 0]),
+    ("stream-2021-09.sse", [30, 32, 0]),
+    ("stream-2025-08.sse", [2, 2, 0]),
     ("stream.sse", [747, 403, 0]),
 ];
 

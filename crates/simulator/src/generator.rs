@@ -159,7 +159,7 @@ impl Generator {
     }
 
     /// The next event.
-    pub fn next(&mut self) -> Generated {
+    pub fn next_event(&mut self) -> Generated {
         let step = self.random.below(MEAN_INTERVAL_US * 2);
         self.now_us += step;
         for centre in [0, 1] {
@@ -359,7 +359,7 @@ mod tests {
 
     fn sample(seed: u64, count: usize) -> Vec<Generated> {
         let mut generator = Generator::new(seed, 1_700_000_000_000, 60, None);
-        (0..count).map(|_| generator.next()).collect()
+        (0..count).map(|_| generator.next_event()).collect()
     }
 
     #[test]

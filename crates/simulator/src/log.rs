@@ -154,14 +154,14 @@ impl Log {
         }
     }
 
-    /// Generates up to `count` events; false once there are no more to come.
-    pub fn grow(&mut self, count: usize) -> bool {
-        for _ in 0..count {
-            let Some((generator, left)) = &mut self.generator else { return false };
+    /// Generates up to `count` events and says how many: 0 once there are no more to come.
+    pub fn grow(&mut self, count: usize) -> usize {
+        for made in 0..count {
+            let Some((generator, left)) = &mut self.generator else { return made };
             if *left == Some(0) {
-                return false;
+                return made;
             }
-            let event = generator.next();
+            let event = generator.next_event();
             if event.kind == "edit"
                 && let Some(left) = left
             {
@@ -170,7 +170,7 @@ impl Log {
             let named = (event.id, event.kind.to_owned());
             self.append(event.centre, event.log_time_ms, None, named, Bytes::from(event.data), None);
         }
-        true
+        count
     }
 
     /// The entries from `cursor` on, at most `count`, and the cursor behind them.
@@ -297,6 +297,15 @@ mod tests {
         assert!(log.read(&cursor, 10).0.is_empty());
         let cursor = log.cursor(vec![Some(2), None]);
         assert_eq!(log.read(&cursor, 10).0.len(), 1);
+    }
+
+    #[test]
+    fn the_last_events_count_as_growth_though_they_fill_no_batch() {
+        let generator = Generator::new(1, 1_000_000_000_000, 60, None);
+        let mut log = Log::generated(generator, Some(3), 3600);
+        let made = log.grow(64);
+        assert!((3..64).contains(&made), "{made}");
+        assert_eq!(log.grow(64), 0);
     }
 
     #[test]

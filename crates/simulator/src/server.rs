@@ -106,7 +106,7 @@ async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure
         }
         let due = started.elapsed().as_secs_f64() / interval.as_secs_f64();
         while made < due {
-            if !shared.log().grow(1) {
+            if shared.log().grow(1) == 0 {
                 return Ok(());
             }
             made += 1.0;

@@ -126,7 +126,7 @@ impl Connection {
     fn next_entries(&mut self) -> Vec<(u64, Entry)> {
         let mut log = self.shared.log();
         let (mut entries, mut cursor) = log.read(&self.plan.cursor, TAKE);
-        if entries.is_empty() && self.shared.on_demand && log.grow(TAKE) {
+        if entries.is_empty() && self.shared.on_demand && log.grow(TAKE) > 0 {
             (entries, cursor) = log.read(&self.plan.cursor, TAKE);
         }
         self.plan.cursor = cursor;
