@@ -70,7 +70,9 @@ pub fn rows(table: &Path) -> usize {
     let count = || -> rusqlite::Result<usize> {
         let connection = Connection::open(table)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.query_row("SELECT count(*) FROM edits", [], |row| row.get::<_, i64>(0)).map(|n| n.try_into().unwrap())
+        connection
+            .query_row("SELECT count(*) FROM edits", [], |row| row.get::<_, i64>(0))
+            .map(|n| n.try_into().unwrap())
     };
     if table.exists() { count().unwrap_or(0) } else { 0 }
 }
@@ -99,11 +101,8 @@ pub fn check(simulator: SocketAddr, broker: SocketAddr, table: &Path) -> Verdict
     }
     let connection = Connection::open(table).unwrap();
     let mut query = connection.prepare("SELECT event_id, partition, seq FROM edits ORDER BY partition, seq").unwrap();
-    let stored: Vec<(String, i32, i64)> = query
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let stored: Vec<(String, i32, i64)> =
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect();
     let mut due: BTreeMap<i32, i64> = BTreeMap::new();
     for (_, partition, seq) in &stored {
         let expected = due.entry(*partition).or_default();

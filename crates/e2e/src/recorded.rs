@@ -161,7 +161,9 @@ pub fn stored(table: &Path) -> BTreeMap<String, Vec<Sql>> {
     let columns = COLUMNS.map(|column| format!("\"{column}\"")).join(", ");
     let mut query = connection.prepare(&format!("SELECT {columns} FROM edits")).unwrap();
     let rows = query
-        .query_map([], |row| (0..COLUMNS.len()).map(|index| row.get::<_, Sql>(index)).collect::<rusqlite::Result<Vec<_>>>())
+        .query_map([], |row| {
+            (0..COLUMNS.len()).map(|index| row.get::<_, Sql>(index)).collect::<rusqlite::Result<Vec<_>>>()
+        })
         .unwrap();
     rows.map(|row| {
         let row = row.unwrap();

@@ -1,5 +1,4 @@
 //! Why a position is rewritten and never sent back as received: the contrast, kept and counted.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::time::Duration;
 

@@ -15,8 +15,18 @@ const LIMIT: Duration = Duration::from_secs(150);
 fn story(seed: u64) -> Pipeline {
     let (edits, seed_text) = (EDITS.to_string(), seed.to_string());
     let parts = Parts::with_simulator(&[
-        "--rate", "2500", "--edits", &edits, "--seed", &seed_text, "--cut-after", "1500", "--canary-seconds", "60",
-        "--switch-after", "12000",
+        "--rate",
+        "2500",
+        "--edits",
+        &edits,
+        "--seed",
+        &seed_text,
+        "--cut-after",
+        "1500",
+        "--canary-seconds",
+        "60",
+        "--switch-after",
+        "12000",
     ]);
     let mut pipeline = Pipeline::start(&parts);
     for service in SERVICES {

@@ -66,7 +66,8 @@ pub struct Config {
         long,
         env = "WIKI_STREAM_URL",
         value_name = "URL",
-        default_value = "https://stream.wikimedia.org/v2/stream/recentchange"
+        default_value = "https://stream.wikimedia.org/v2/stream/recentchange",
+        value_parser = stream_url
     )]
     pub stream_url: String,
     /// Where Wikimedia can reach you, for the User-Agent: an e-mail address or a page.
@@ -119,15 +120,6 @@ impl Config {
     /// # Errors
     /// [`Failure::Config`] in one sentence.
     pub fn check(&self) -> Result<(), Failure> {
-        let url = reqwest::Url::parse(&self.stream_url).map_err(|error| {
-            Failure::Config(format!("--stream-url (or WIKI_STREAM_URL) cannot be \"{}\": {error}", self.stream_url))
-        })?;
-        if !matches!(url.scheme(), "http" | "https") || self.streams().is_empty() {
-            return Err(Failure::Config(format!(
-                "--stream-url (or WIKI_STREAM_URL) cannot be \"{}\": it has to be http(s)://HOST/v2/stream/NAME",
-                self.stream_url
-            )));
-        }
         if self.backoff_min_ms > self.backoff_max_ms {
             return Err(Failure::Config(
                 "--backoff-min-ms (or WIKI_BACKOFF_MIN_MS) cannot be above --backoff-max-ms".to_owned(),
@@ -139,8 +131,7 @@ impl Config {
     /// The names of the streams in the URL.
     #[must_use]
     pub fn streams(&self) -> String {
-        let path = self.stream_url.split(['?', '#']).next().unwrap_or_default();
-        path.split_once("/v2/stream/").map_or_else(String::new, |(_, streams)| streams.trim_matches('/').to_owned())
+        streams_of(&self.stream_url)
     }
 
     /// The topic of each type of change that is kept.
@@ -175,4 +166,17 @@ impl Config {
             idle: Duration::from_millis(self.stream_idle_ms),
         }
     }
+}
+
+fn streams_of(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.split_once("/v2/stream/").map_or_else(String::new, |(_, streams)| streams.trim_matches('/').to_owned())
+}
+
+fn stream_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    if matches!(url.scheme(), "http" | "https") && !streams_of(text).is_empty() {
+        return Ok(text.to_owned());
+    }
+    Err("a stream's URL is http(s)://HOST/v2/stream/NAME".to_owned())
 }

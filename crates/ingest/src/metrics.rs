@@ -15,6 +15,8 @@ const GAP_SECONDS: [f64; 8] = [1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 3600.0, 86_400
 /// The metrics of spec section 4.2.
 #[derive(Debug)]
 pub struct IngestMetrics {
+    /// The connection to the stream.
+    pub stream: StreamMetrics,
     /// Parsed events by kind.
     pub received: IntCounterVec,
     /// Body bytes.
@@ -29,20 +31,8 @@ pub struct IngestMetrics {
     pub produce_seconds: HistogramVec,
     /// Age of an event when it is read.
     pub source_delay: Histogram,
-    /// Whether the stream is connected.
-    pub connected: IntGauge,
-    /// Attempts by outcome.
-    pub connects: IntCounterVec,
-    /// Ends by reason.
-    pub disconnects: IntCounterVec,
-    /// Since the last parsed event.
-    pub idle_seconds: Gauge,
-    /// Replay length after a reconnect.
-    pub resume_gap: Histogram,
     /// Seen again after a resume.
     pub duplicates: IntCounter,
-    /// Resumes by witness.
-    pub resumes: IntCounterVec,
     /// Open entries of the gap ledger.
     pub gaps_open: IntGauge,
     /// Known ids.
@@ -55,6 +45,23 @@ pub struct IngestMetrics {
     pub last_event: Gauge,
     /// Waiting for room in the producer's queue.
     pub backpressure: Counter,
+}
+
+/// What is shown of the connection to the stream.
+#[derive(Debug)]
+pub struct StreamMetrics {
+    /// Whether the stream is connected.
+    pub connected: IntGauge,
+    /// Attempts by outcome.
+    pub connects: IntCounterVec,
+    /// Ends by reason.
+    pub disconnects: IntCounterVec,
+    /// Since the last parsed event.
+    pub idle_seconds: Gauge,
+    /// Replay length after a reconnect.
+    pub resume_gap: Histogram,
+    /// Resumes by witness.
+    pub resumes: IntCounterVec,
     /// Jumps of `meta.offset` within a connection.
     pub offset_jumps: IntCounter,
     /// Last canary of each data centre.
@@ -65,8 +72,8 @@ impl IngestMetrics {
     /// Registers them.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
-        let disconnects = EndReason::ALL.map(EndReason::as_str);
         Self {
+            stream: StreamMetrics::new(metrics),
             received: metrics.counters("wiki_ingest_events_received_total", "Events parsed.", "kind", &KINDS),
             bytes: metrics.counter("wiki_ingest_bytes_received_total", "Bytes of the stream's body."),
             produced: metrics.open_counters("wiki_ingest_events_produced_total", "Events committed.", &["topic"]),
@@ -88,6 +95,32 @@ impl IngestMetrics {
                 "Age of an event when it is read, in seconds; replays of old events are left out.",
                 &SECONDS,
             ),
+            duplicates: metrics.counter("wiki_ingest_duplicates_total", "Events seen again after a resume."),
+            gaps_open: metrics.int_gauge("wiki_ingest_gaps_open", "Open entries of the gap ledger."),
+            window_ids: metrics.int_gauge("wiki_ingest_window_ids", "Known ids."),
+            window_seconds: metrics
+                .gauge("wiki_ingest_window_seconds", "How far back the known ids reach, in seconds."),
+            acting: metrics.int_gauge("wiki_ingest_acting", "Whether this replica is the acting one."),
+            last_event: metrics
+                .gauge("wiki_ingest_last_event_timestamp_seconds", "Log time of the last event, Unix time in seconds."),
+            backpressure: metrics.float_counter(
+                "wiki_ingest_backpressure_seconds_total",
+                "Seconds spent waiting for room in the producer's queue.",
+            ),
+        }
+    }
+
+    /// The label of a type of change.
+    #[must_use]
+    pub fn kind(change_type: &str) -> &'static str {
+        KINDS.into_iter().find(|kind| *kind == change_type).unwrap_or("other")
+    }
+}
+
+impl StreamMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        let disconnects = EndReason::ALL.map(EndReason::as_str);
+        Self {
             connected: metrics.int_gauge("wiki_ingest_sse_connected", "Whether the stream is connected."),
             connects: metrics.counters("wiki_ingest_sse_connects_total", "Attempts to connect.", "outcome", &CONNECTS),
             disconnects: metrics.counters(
@@ -102,23 +135,11 @@ impl IngestMetrics {
                 "Log time between a resume's position and the last event before it, in seconds.",
                 &GAP_SECONDS,
             ),
-            duplicates: metrics.counter("wiki_ingest_duplicates_total", "Events seen again after a resume."),
             resumes: metrics.counters(
                 "wiki_ingest_resumes_total",
                 "Resumes, by whether they were proven.",
                 "witness",
                 &WITNESSES,
-            ),
-            gaps_open: metrics.int_gauge("wiki_ingest_gaps_open", "Open entries of the gap ledger."),
-            window_ids: metrics.int_gauge("wiki_ingest_window_ids", "Known ids."),
-            window_seconds: metrics
-                .gauge("wiki_ingest_window_seconds", "How far back the known ids reach, in seconds."),
-            acting: metrics.int_gauge("wiki_ingest_acting", "Whether this replica is the acting one."),
-            last_event: metrics
-                .gauge("wiki_ingest_last_event_timestamp_seconds", "Log time of the last event, Unix time in seconds."),
-            backpressure: metrics.float_counter(
-                "wiki_ingest_backpressure_seconds_total",
-                "Seconds spent waiting for room in the producer's queue.",
             ),
             offset_jumps: metrics.counter(
                 "wiki_ingest_offset_jumps_total",
@@ -130,11 +151,5 @@ impl IngestMetrics {
                 &["source_topic"],
             ),
         }
-    }
-
-    /// The label of a type of change.
-    #[must_use]
-    pub fn kind(change_type: &str) -> &'static str {
-        KINDS.into_iter().find(|kind| *kind == change_type).unwrap_or("other")
     }
 }

@@ -75,10 +75,7 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
                         newest = newest.max(Some((time, headers.sse_id)));
                     }
                 }
-                None if !had_state
-                    && !config.accept_lost_history
-                    && tail.bounds(topic, partition)?.end > 0 =>
-                {
+                None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {
                     return Err(lost(topic, partition));
                 }
                 None => {}

@@ -131,7 +131,7 @@ impl<'a> Term<'a> {
             let at = self.resume_at();
             let flow = self.connection(&at, stop)?;
             self.transaction.commit(&self.state)?;
-            self.metrics.connected.set(0);
+            self.metrics.stream.connected.set(0);
             match flow {
                 Flow::Continue => return Err(TermEnd::Stopped),
                 Flow::FurtherBack => {
@@ -171,14 +171,14 @@ impl<'a> Term<'a> {
             // Nothing that is kept was ever seen: nothing can be known, and nothing before the start is wanted.
             self.witness = Witness::Seen;
             self.replay_from_ms = self.state.start.max(self.state.t - config.margin_ms());
-            self.metrics.resumes.with_label_values(&["first_start"]).inc();
+            self.metrics.stream.resumes.with_label_values(&["first_start"]).inc();
             return ResumeAt::LogTime(self.replay_from_ms);
         }
         self.witness = Witness::Needed;
         let position = self.reach().position(self.attempt).unwrap_or(self.state.t - config.margin_ms());
         self.replay_from_ms = position;
         #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds fits a float well")]
-        self.metrics.resume_gap.observe((self.state.t - position) as f64 / 1000.0);
+        self.metrics.stream.resume_gap.observe((self.state.t - position) as f64 / 1000.0);
         match self.refused {
             0 => ResumeAt::LogTime(position),
             1 => ResumeAt::Since(position),
@@ -199,7 +199,7 @@ impl<'a> Term<'a> {
                 self.refused = 0;
                 self.context.service.metrics.progressed();
             }
-            self.metrics.idle_seconds.set(now.duration_since(last_event).as_secs_f64());
+            self.metrics.stream.idle_seconds.set(now.duration_since(last_event).as_secs_f64());
             match item.map_or(Ok(Flow::Continue), |item| self.item(item, at))? {
                 Flow::Continue => {}
                 flow @ (Flow::Ended(_) | Flow::FurtherBack) => return Ok(flow),
@@ -235,8 +235,8 @@ impl<'a> Term<'a> {
     fn item(&mut self, item: Item, at: &ResumeAt) -> Result<Flow, TermEnd> {
         match item {
             Item::Connected => {
-                self.metrics.connected.set(1);
-                self.metrics.connects.with_label_values(&["ok"]).inc();
+                self.metrics.stream.connected.set(1);
+                self.metrics.stream.connects.with_label_values(&["ok"]).inc();
                 self.context.readiness.ok("connected to the stream");
                 tracing::info!(?at, "connected to the stream");
                 if *at == ResumeAt::Latest {
@@ -339,7 +339,11 @@ impl<'a> Term<'a> {
         let kind = match &event.kind {
             Kind::Canary => {
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a float well")]
-                self.metrics.canary_time.with_label_values(&[event.source_topic.as_str()]).set(time as f64 / 1000.0);
+                self.metrics
+                    .stream
+                    .canary_time
+                    .with_label_values(&[event.source_topic.as_str()])
+                    .set(time as f64 / 1000.0);
                 "canary"
             }
             Kind::Change { change_type, .. } => IngestMetrics::kind(change_type),
@@ -354,7 +358,7 @@ impl<'a> Term<'a> {
         if let Some(offset) = event.offset {
             let last = self.offsets.insert(event.source_topic.clone(), offset);
             if last.is_some_and(|last| offset != last + 1) {
-                self.metrics.offset_jumps.inc();
+                self.metrics.stream.offset_jumps.inc();
                 tracing::debug!(source_topic = event.source_topic, offset, ?last, "the source's offset jumps");
             }
         }
@@ -376,7 +380,7 @@ impl<'a> Term<'a> {
     fn is_handled(&mut self, id: &str, time: i64) -> Result<Option<Flow>, TermEnd> {
         if self.window.contains(id) {
             if self.witness == Witness::Needed {
-                self.metrics.resumes.with_label_values(&["seen"]).inc();
+                self.metrics.stream.resumes.with_label_values(&["seen"]).inc();
                 self.attempt = 0;
             }
             self.witness.known();
@@ -389,7 +393,7 @@ impl<'a> Term<'a> {
             Verdict::Proven => Ok(None),
             Verdict::Unproven if self.reach().position(self.attempt + 1).is_some() => Ok(Some(Flow::FurtherBack)),
             Verdict::Unproven => {
-                self.metrics.resumes.with_label_values(&["missing"]).inc();
+                self.metrics.stream.resumes.with_label_values(&["missing"]).inc();
                 self.declare_gap(time, GapReason::NoWitness)?;
                 self.witness.known();
                 self.attempt = 0;
@@ -430,9 +434,9 @@ impl<'a> Term<'a> {
 
     /// Counts the end, and falls back where the server refused the position itself.
     fn after_end(&mut self, end: &End) {
-        self.metrics.disconnects.with_label_values(&[end.reason.as_str()]).inc();
+        self.metrics.stream.disconnects.with_label_values(&[end.reason.as_str()]).inc();
         if let Some(outcome) = end.connect_outcome() {
-            self.metrics.connects.with_label_values(&[outcome]).inc();
+            self.metrics.stream.connects.with_label_values(&[outcome]).inc();
             self.context.readiness.failing(&end.sentence);
         }
         if matches!(end.status, Some(400 | 404)) && self.state.seen {

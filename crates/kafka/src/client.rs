@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use service::{Failure, Metrics};
 
 use crate::context::{ClientMetrics, Context};
@@ -114,7 +115,7 @@ impl Kafka {
         let consumer = self
             .passed_through(config)
             .create_with_context(context)
-            .map_err(|error| Error::Stop(format!("the consumer cannot be made: {error}; check -X and WIKI_KAFKA_X")))?;
+            .map_err(|error| Error::Stop(refused_setting("consumer", &error)))?;
         GroupMember::join(consumer, group, topics, rebalancing)
     }
 
@@ -167,7 +168,9 @@ impl Kafka {
         let mut config = self.consumer_base(group.unwrap_or("wikipedia-console"));
         config
             .set("enable.auto.commit", if group.is_some() { "true" } else { "false" })
-            .set("enable.auto.offset.store", if group.is_some() { "true" } else { "false" })
+            // The caller stores what it has printed: closing a consumer polls away what is left in its queue, and
+            // would store that too.
+            .set("enable.auto.offset.store", "false")
             .set("auto.commit.interval.ms", "500")
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("auto.offset.reset", if from_beginning { "earliest" } else { "latest" });
@@ -187,7 +190,10 @@ impl Kafka {
     /// # Errors
     /// [`Failure::Unavailable`] in one sentence, [`Failure::Config`] where a setting is refused.
     pub fn check_reachable(&self, limit: Duration) -> Result<(), Failure> {
-        let reader = self.reader("wikipedia-probe").map_err(|error| Failure::Config(error.to_string()))?;
+        let context = Context::new(self.metrics.clone()).quiet();
+        let probe: Result<BaseConsumer<Context>, _> =
+            self.passed_through(self.consumer_base("wikipedia-probe")).create_with_context(context);
+        let reader = probe.map_err(|error| Failure::Config(refused_setting("reader", &error)))?;
         reader.fetch_metadata(None, limit).map(|_| ()).map_err(|error| {
             Failure::Unavailable(format!(
                 "no Kafka answers at {}: {error}; start it, or give other servers with --kafka-bootstrap-servers or \
@@ -196,6 +202,10 @@ impl Kafka {
             ))
         })
     }
+}
+
+fn refused_setting(what: &str, error: &KafkaError) -> String {
+    format!("the {what} cannot be made: {error}; check -X and WIKI_KAFKA_X")
 }
 
 /// How often a service looks for a cluster that does not answer yet.

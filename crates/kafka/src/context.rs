@@ -72,11 +72,17 @@ impl ClientMetrics {
 pub struct Context {
     metrics: ClientMetrics,
     last_error: Arc<Mutex<Option<(Instant, String)>>>,
+    is_quiet: bool,
 }
 
 impl Context {
     pub(crate) fn new(metrics: ClientMetrics) -> Self {
-        Self { metrics, last_error: Arc::default() }
+        Self { metrics, last_error: Arc::default(), is_quiet: false }
+    }
+
+    /// Counts errors and logs none: whoever asks says in its own words that nobody answers.
+    pub(crate) fn quiet(self) -> Self {
+        Self { is_quiet: true, ..self }
     }
 
     fn is_repeated(&self, reason: &str) -> bool {
@@ -131,7 +137,7 @@ impl ClientContext for Context {
             return;
         }
         self.metrics.errors.with_label_values(&[kind_of(&error)]).inc();
-        if !self.is_repeated(reason) {
+        if !self.is_quiet && !self.is_repeated(reason) {
             tracing::warn!(%error, reason, "kafka client error");
         }
     }

@@ -34,7 +34,7 @@ pub async fn start(service: &Service, http: SocketAddr) -> Result<SocketAddr, Fa
         drop(stopped);
     });
     tokio::spawn(sample_runtime(service.metrics.clone()));
-    tracing::info!(%address, "admin server listens");
+    service.serves_at(address);
     Ok(address)
 }
 

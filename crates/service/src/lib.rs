@@ -47,6 +47,7 @@ pub mod telemetry;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 pub use tokio_util::sync::CancellationToken;
@@ -70,6 +71,8 @@ pub struct Service {
     pub tasks: Tasks,
     /// Cancelled when the service should end.
     pub shutdown: CancellationToken,
+    /// Where the admin routes are served.
+    pub(crate) address: Arc<OnceLock<SocketAddr>>,
 }
 
 impl Service {
@@ -79,7 +82,13 @@ impl Service {
         let metrics = Metrics::new(name);
         let health = Health::new(&metrics);
         let tasks = Tasks::new(shutdown.clone(), health.clone(), &metrics);
-        Self { name, metrics, health, tasks, shutdown }
+        Self { name, metrics, health, tasks, shutdown, address: Arc::default() }
+    }
+
+    /// Notes where the admin routes are served.
+    pub fn serves_at(&self, address: SocketAddr) {
+        // The first address stays: a service has one.
+        let _ = self.address.set(address);
     }
 
     /// Waits until the service ends: on shutdown, when every task is done or the limit is over, and at once
@@ -88,6 +97,8 @@ impl Service {
     /// # Errors
     /// What the first failing task said.
     pub async fn finish(&self) -> Result<(), Failure> {
+        // Only now: a start that fails says one sentence and nothing else.
+        tracing::info!(address = self.address.get().map(tracing::field::display), "started");
         let result = self.tasks.finish().await;
         let seconds = self.tasks.stopping_for().as_secs_f64();
         self.metrics.set_shutdown_seconds(seconds);
@@ -149,7 +160,6 @@ where
             shutdown::on_stdin_end(&shutdown);
         }
         let service = Service::new(name, shutdown);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
         run(config, service, frame.http).await
     });
     match result {

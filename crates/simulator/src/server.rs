@@ -231,6 +231,6 @@ pub async fn run(config: Config, service: Service, http: SocketAddr) -> Result<(
     let ready = service.health.check("log");
     let simulator = Simulator::start(&config, &service, listener)?;
     ready.ok("serving");
-    tracing::info!(address = %simulator.address, "simulator serves /v2/stream/recentchange");
+    service.serves_at(simulator.address);
     service.finish().await
 }

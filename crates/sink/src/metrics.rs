@@ -17,14 +17,9 @@ const OUTCOMES: [&str; 3] = ["inserted", "duplicate", "dead_lettered"];
 #[derive(Debug)]
 pub struct SinkMetrics {
     backend: &'static str,
+    writes: WriteMetrics,
     /// Ownership, flow and lag.
     pub group: GroupMetrics,
-    written: IntCounterVec,
-    batches: IntCounterVec,
-    write_seconds: HistogramVec,
-    batch_rows: HistogramVec,
-    retries: IntCounterVec,
-    latency: HistogramVec,
     /// Rows waiting for their write.
     pub buffered: IntGauge,
     /// Partitions paused for a write that waits.
@@ -41,6 +36,17 @@ pub struct SinkMetrics {
     pub commits: IntCounterVec,
     /// How long they took.
     pub commit_seconds: Histogram,
+}
+
+/// Writes by destination.
+#[derive(Debug)]
+struct WriteMetrics {
+    written: IntCounterVec,
+    batches: IntCounterVec,
+    write_seconds: HistogramVec,
+    batch_rows: HistogramVec,
+    retries: IntCounterVec,
+    latency: HistogramVec,
 }
 
 impl SinkMetrics {
@@ -61,7 +67,75 @@ impl SinkMetrics {
         capacity.with_label_values(&[backend]).set(i64::from(config.batch_rows));
         Self {
             backend,
+            writes: WriteMetrics::new(metrics),
             group: GroupMetrics::new(metrics, "sink", config.rebalance),
+            buffered: metrics.int_gauge("wiki_sink_buffer_records", "Rows waiting for their write."),
+            paused: metrics.int_gauge("wiki_sink_paused_partitions", "Partitions paused because a write waits."),
+            dead_letters: metrics.counters(
+                "wiki_sink_dead_letters_total",
+                "Rows set aside.",
+                "reason",
+                &dead_letter::reasons(),
+            ),
+            holes: metrics.counter("wiki_sink_sequence_holes_total", "Holes in the topic; expected 0."),
+            repeats: metrics.counter("wiki_sink_sequence_repeats_total", "Records seen before; expected 0."),
+            fenced: metrics.counters(
+                "wiki_sink_fenced_total",
+                "Writes refused because another owner is there.",
+                "by",
+                &["epoch", "broker"],
+            ),
+            commits: metrics.counters("wiki_sink_commits_total", "Offset commits.", "outcome", &["ok", "failed"]),
+            commit_seconds: metrics.histogram(
+                "wiki_sink_commit_duration_seconds",
+                "Handing an offset commit over, in seconds.",
+                &WRITE_SECONDS,
+            ),
+        }
+        .at_zero()
+    }
+
+    fn at_zero(self) -> Self {
+        for outcome in OUTCOMES {
+            self.writes.written.with_label_values(&[self.backend, outcome]);
+        }
+        for outcome in ["ok", "failed"] {
+            self.writes.batches.with_label_values(&[self.backend, outcome]);
+        }
+        self
+    }
+
+    /// A write succeeded.
+    pub fn wrote(&self, written: &crate::writer::Written, rows: usize, seconds: f64) {
+        let count =
+            |outcome: &str, count: u64| self.writes.written.with_label_values(&[self.backend, outcome]).inc_by(count);
+        count("inserted", written.inserted);
+        count("duplicate", written.repeats);
+        count("dead_lettered", written.rejected.len() as u64);
+        for reason in &written.rejected {
+            self.dead_letters.with_label_values(&[reason.as_str()]).inc();
+        }
+        self.writes.batches.with_label_values(&[self.backend, "ok"]).inc();
+        self.writes.write_seconds.with_label_values(&[self.backend]).observe(seconds);
+        #[expect(clippy::cast_precision_loss, reason = "a number of rows fits a float well")]
+        self.writes.batch_rows.with_label_values(&[self.backend]).observe(rows as f64);
+    }
+
+    /// A row is durable.
+    pub fn durable(&self, latency_seconds: f64) {
+        self.writes.latency.with_label_values(&[self.backend]).observe(latency_seconds);
+    }
+
+    /// A write has to be tried again.
+    pub fn retried(&self, reason: &str) {
+        self.writes.batches.with_label_values(&[self.backend, "failed"]).inc();
+        self.writes.retries.with_label_values(&[self.backend, reason]).inc();
+    }
+}
+
+impl WriteMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
             written: metrics.open_counters(
                 "wiki_sink_records_written_total",
                 "Records by what became of them.",
@@ -95,65 +169,6 @@ impl SinkMetrics {
                 &["backend"],
                 &LATENCY,
             ),
-            buffered: metrics.int_gauge("wiki_sink_buffer_records", "Rows waiting for their write."),
-            paused: metrics.int_gauge("wiki_sink_paused_partitions", "Partitions paused because a write waits."),
-            dead_letters: metrics.counters(
-                "wiki_sink_dead_letters_total",
-                "Rows set aside.",
-                "reason",
-                &dead_letter::reasons(),
-            ),
-            holes: metrics.counter("wiki_sink_sequence_holes_total", "Holes in the topic; expected 0."),
-            repeats: metrics.counter("wiki_sink_sequence_repeats_total", "Records seen before; expected 0."),
-            fenced: metrics.counters(
-                "wiki_sink_fenced_total",
-                "Writes refused because another owner is there.",
-                "by",
-                &["epoch", "broker"],
-            ),
-            commits: metrics.counters("wiki_sink_commits_total", "Offset commits.", "outcome", &["ok", "failed"]),
-            commit_seconds: metrics.histogram(
-                "wiki_sink_commit_duration_seconds",
-                "Handing an offset commit over, in seconds.",
-                &WRITE_SECONDS,
-            ),
         }
-        .at_zero()
-    }
-
-    fn at_zero(self) -> Self {
-        for outcome in OUTCOMES {
-            self.written.with_label_values(&[self.backend, outcome]);
-        }
-        for outcome in ["ok", "failed"] {
-            self.batches.with_label_values(&[self.backend, outcome]);
-        }
-        self
-    }
-
-    /// A write succeeded.
-    pub fn wrote(&self, written: &crate::writer::Written, rows: usize, seconds: f64) {
-        let count = |outcome: &str, count: u64| self.written.with_label_values(&[self.backend, outcome]).inc_by(count);
-        count("inserted", written.inserted);
-        count("duplicate", written.repeats);
-        count("dead_lettered", written.rejected.len() as u64);
-        for reason in &written.rejected {
-            self.dead_letters.with_label_values(&[reason.as_str()]).inc();
-        }
-        self.batches.with_label_values(&[self.backend, "ok"]).inc();
-        self.write_seconds.with_label_values(&[self.backend]).observe(seconds);
-        #[expect(clippy::cast_precision_loss, reason = "a number of rows fits a float well")]
-        self.batch_rows.with_label_values(&[self.backend]).observe(rows as f64);
-    }
-
-    /// A row is durable.
-    pub fn durable(&self, latency_seconds: f64) {
-        self.latency.with_label_values(&[self.backend]).observe(latency_seconds);
-    }
-
-    /// A write has to be tried again.
-    pub fn retried(&self, reason: &str) {
-        self.batches.with_label_values(&[self.backend, "failed"]).inc();
-        self.retries.with_label_values(&[self.backend, reason]).inc();
     }
 }

@@ -11,6 +11,15 @@ use uuid::Uuid;
 
 use crate::writer::Rejected;
 
+/// What is to be told: where it stood, the record where the topic still holds it, its value, and why.
+struct Letter<'a> {
+    partition: i32,
+    offset: i64,
+    record: Option<OwnedMessage>,
+    value: &'a [u8],
+    rejection: &'a Rejection,
+}
+
 /// Writes dead letters; connects only when there is one.
 #[derive(Debug)]
 pub struct Outbox {
@@ -32,16 +41,17 @@ impl Outbox {
     /// # Errors
     /// [`Error::Doubt`]: some may be told, tell them all again.
     pub fn tell(&mut self, rejected: &[Rejected], tail: &Tail) -> Result<(), Error> {
-        let letters: Result<Vec<_>, Error> = rejected
+        let letters: Vec<Letter<'_>> = rejected
             .iter()
             .map(|row| {
                 let found = tail.records_between(&self.topic, row.partition, row.offset, row.offset + 1);
                 // Behind retention only the value is left.
                 let record = found.unwrap_or_default().pop();
-                Ok((row.partition, row.offset, record, row.value.as_slice(), &row.rejection))
+                let Rejected { partition, offset, value, rejection, .. } = row;
+                Letter { partition: *partition, offset: *offset, record, value, rejection }
             })
             .collect();
-        let result = self.write(&letters?);
+        let result = self.write(&letters);
         if result.is_err() {
             self.writer = None;
         }
@@ -54,14 +64,15 @@ impl Outbox {
     /// [`Error::Doubt`]: it may be told, tell it again.
     pub fn tell_record(&mut self, record: OwnedMessage, rejection: &Rejection) -> Result<(), Error> {
         let value = record.payload().unwrap_or_default().to_vec();
-        let result = self.write(&[(record.partition(), record.offset(), Some(record), &value, rejection)]);
+        let (partition, offset) = (record.partition(), record.offset());
+        let result = self.write(&[Letter { partition, offset, record: Some(record), value: &value, rejection }]);
         if result.is_err() {
             self.writer = None;
         }
         result
     }
 
-    fn write(&mut self, letters: &[(i32, i64, Option<OwnedMessage>, &[u8], &Rejection)]) -> Result<(), Error> {
+    fn write(&mut self, letters: &[Letter<'_>]) -> Result<(), Error> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
@@ -71,7 +82,7 @@ impl Outbox {
             }
         };
         writer.begin()?;
-        for (partition, offset, record, value, rejection) in letters {
+        for Letter { partition, offset, record, value, rejection } in letters {
             let origin =
                 Origin { topic: &self.topic, partition: *partition, offset: *offset, service: "sink", stage: "store" };
             let reasons = dead_letter::headers(&origin, rejection);

@@ -85,6 +85,9 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
                     // Whoever read this has seen enough.
                     break;
                 }
+                if options.group.is_some() {
+                    consumer.store_offset_from_message(&record).map_err(unreadable)?;
+                }
                 printed += 1;
                 last = Instant::now();
             }

@@ -1,0 +1,35 @@
+# Every target does its own set-up; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO := cargo
+
+.PHONY: help setup build demo test check docs clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## What the build needs: installed where that is allowed, else named
+	@./deploy/setup.sh
+
+build: setup ## All binaries, into target/debug
+	$(CARGO) build --workspace --bins
+
+demo: setup ## Everything on this machine, edits in the terminal; Ctrl-C ends it with an audit
+	$(CARGO) build --package wiki --bin wiki
+	./target/debug/wiki demo $(DEMO)
+
+test: build ## Every test, and all they need
+	$(CARGO) test --workspace --no-fail-fast
+
+check: setup ## Format, lints, stale documents
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) run --quiet --package schema --example json_schema | diff - crates/schema/wikipedia-events.schema.json
+
+docs: setup ## The generated documents, written anew
+	$(CARGO) run --quiet --package schema --example json_schema > crates/schema/wikipedia-events.schema.json.new
+	mv crates/schema/wikipedia-events.schema.json.new crates/schema/wikipedia-events.schema.json
+
+clean: ## What the build and the demo left behind
+	$(CARGO) clean
+	rm -rf data

@@ -1,0 +1,113 @@
+//! Wrong configuration: one sentence that says what, why and what to do, the right exit code, nothing else.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use e2e::pipeline::start_broker;
+use e2e::process::Program;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs it and expects exactly one line on standard error, with these words, and this exit code.
+fn refused(program: &Program, code: i32, words: &[&str]) {
+    let (found, output, errors) = program.run(LIMIT);
+    assert_eq!(found, code, "{program:?}: {errors}");
+    assert_eq!(output, "", "{program:?}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{program:?}:\n{errors}");
+    for word in words {
+        assert!(errors.contains(word), "{program:?}: \"{word}\" is not in: {errors}");
+    }
+    println!("{code} {}", errors.trim_end());
+}
+
+#[test]
+fn an_unknown_value_is_named_with_what_is_accepted() {
+    refused(&Program::new("sink").with(["--writer", "oracle"]), 78, &["--writer", "WIKI_WRITER", "oracle", "sqlite"]);
+    refused(&Program::new("sink").set("WIKI_REBALANCE", "lazy"), 78, &["WIKI_REBALANCE", "lazy", "cooperative"]);
+    refused(&Program::new("ingest").with(["--start", "someday"]), 78, &["--start", "earliest"]);
+    refused(&Program::new("ingest").with(["--partitions", "0"]), 78, &["--partitions", "1"]);
+    refused(&Program::new("ingest").with(["--stream-url", "ftp://x"]), 78, &["WIKI_STREAM_URL", "http"]);
+    refused(&Program::new("simulator").with(["--rate", "0"]), 78, &["--rate", "max"]);
+    refused(&Program::new("wiki").with(["demo", "--for", "soon"]), 78, &["--for", "30s"]);
+}
+
+#[test]
+fn an_unknown_option_is_usage_and_suggests_the_nearest() {
+    refused(&Program::new("ingest").with(["--stream-ulr", "x"]), 2, &["--stream-ulr", "--stream-url"]);
+    refused(&Program::new("wiki").with(["run", "nonsense"]), 2, &["nonsense", "ingest"]);
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named() {
+    let nobody = ["--kafka-bootstrap-servers", "127.0.0.1:9"];
+    for service in ["ingest", "enricher", "sink"] {
+        let program = Program::new(service).with(nobody).with(["--require-healthy", "--http", "127.0.0.1:0"]);
+        let folder = tempfile::tempdir().unwrap();
+        let program = match service {
+            "sink" => program.with(["--sqlite-file".to_owned(), folder.path().join("e.db").display().to_string()]),
+            _ => program,
+        };
+        refused(&program, 69, &["127.0.0.1:9", "WIKI_KAFKA_BOOTSTRAP_SERVERS"]);
+    }
+    refused(&Program::new("wiki").with(["tail"]).with(nobody), 69, &["127.0.0.1:9"]);
+}
+
+#[test]
+fn a_setting_that_librdkafka_does_not_know_is_named() {
+    let program = Program::new("wiki").with(["tail", "-X", "fetch.wait.maxx.ms=5"]);
+    refused(&program, 78, &["fetch.wait.maxx.ms", "-X"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let program = Program::new("ingest").with(["--http", &address]);
+    refused(&program, 78, &[&address, "WIKI_HTTP"]);
+    let port = taken.local_addr().unwrap().port().to_string();
+    refused(&Program::new("broker").with(["--port", &port]), 1, &[&port, "--port"]);
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, b"").unwrap();
+    // A file in the folder's place refuses everybody, root too.
+    let inside = file.join("data").display().to_string();
+    let demo = ["demo", "--source", "generated", "--http", "127.0.0.1:0", "--for", "1s", "--data", &inside];
+    refused(&Program::new("wiki").with(demo), 78, &["--data", &inside]);
+    let (_broker, broker) = start_broker(folder.path());
+    let table = file.join("edits.db").display().to_string();
+    let sink = ["--kafka-bootstrap-servers", &broker.to_string(), "--http", "127.0.0.1:0", "--sqlite-file", &table];
+    refused(&Program::new("sink").with(sink), 78, &["WIKI_SQLITE_FILE", &table]);
+}
+
+#[test]
+fn a_read_only_data_folder_is_named_for_those_who_are_not_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let locked = folder.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let is_root = std::fs::write(locked.join("probe"), b"").is_ok();
+    let demo =
+        ["demo", "--source", "generated", "--http", "127.0.0.1:0", "--for", "2s", "--data", locked.to_str().unwrap()];
+    let program = Program::new("wiki").with(demo);
+    if is_root {
+        // Root may write there: then the demo has to run.
+        let (code, output, errors) = program.run(Duration::from_secs(60));
+        assert_eq!(code, 0, "{output}\n{errors}");
+    } else {
+        refused(&program, 78, &["--data", "locked"]);
+    }
+}
+
+#[test]
+fn help_is_there_for_every_binary() {
+    for binary in ["ingest", "enricher", "sink", "simulator", "broker", "wiki"] {
+        let (code, output, errors) = Program::new(binary).with(["--help"]).run(LIMIT);
+        assert_eq!((code, errors.as_str()), (0, ""), "{binary}");
+        assert!(output.contains("--help"), "{binary}: {output}");
+    }
+}

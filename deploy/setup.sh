@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the build needs, where that is allowed (apt, as root), and says so; else names it and stops.
+set -euo pipefail
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+
+need cc gcc
+need c++ g++
+need make make
+need perl perl
+need pkg-config pkg-config
+# librdkafka links the distribution's OpenSSL.
+if command -v pkg-config >/dev/null 2>&1; then
+    pkg-config --exists openssl || missing+=(libssl-dev)
+else
+    missing+=(libssl-dev)
+fi
+
+if ((${#missing[@]})); then
+    if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
+        echo "setup: installing ${missing[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    else
+        echo "setup: the build needs ${missing[*]}; install them with your package manager (Debian's names), then run this again" >&2
+        exit 1
+    fi
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "setup: the build needs Rust, with the version in rust-toolchain.toml; install it from https://rustup.rs, then run this again" >&2
+    exit 1
+fi
