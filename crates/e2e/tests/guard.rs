@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "rusqlite",
         ],
     ),
-    ("e2e", &["rdkafka", "rusqlite"]),
+    ("e2e", &["rdkafka", "rusqlite", "tokio"]),
 ];
 
 /// Packages that are arrows too: whoever uses them does IO.
