@@ -91,12 +91,14 @@ async fn run(options: Options) -> Result<Report, Failure> {
     // The parts outlive the signal: what was served has to reach the table first.
     let parts = CancellationToken::new();
     let demo = Service::new("demo", parts.clone());
-    service::admin::start(&demo, options.http).await?;
+    let http = service::admin::start(&demo, options.http).await?;
     let source = Source::open(&options, &demo).await?;
-    println!("{}", banner(&options, &source, broker.address(), &table));
-
     let kafka_config = KafkaConfig::at(&broker.address().to_string());
-    start_services(&options, &source, &kafka_config, &parts)?;
+    let ingest = serve_part("ingest", http, 1, &parts).await?;
+    let enricher = serve_part("enricher", http, 2, &parts).await?;
+    let metrics = [("demo", http), ("ingest", ingest.1), ("enricher", enricher.1)];
+    println!("{}", banner(&options, &source, broker.address(), &table, &metrics));
+    start_services(&options, &source, &kafka_config, ingest.0, enricher.0)?;
     let kafka = Kafka::new(kafka_config, &Metrics::new("wiki"));
     let mut sinks = Sinks::new(&options, broker.address(), &table);
     sinks.start_all()?;
@@ -116,20 +118,27 @@ async fn run(options: Options) -> Result<Report, Failure> {
     report
 }
 
-fn banner(options: &Options, source: &Source, broker: SocketAddr, table: &std::path::Path) -> String {
+fn banner(
+    options: &Options,
+    source: &Source,
+    broker: SocketAddr,
+    table: &std::path::Path,
+    metrics: &[(&str, SocketAddr)],
+) -> String {
+    let metrics: Vec<String> = metrics.iter().map(|(name, at)| format!("{name} http://{at}/metrics")).collect();
     format!(
         "wikipedia-events demo\n\
          input    {}\n\
          broker   {broker}: {}\n\
          sinks    {} ({} rebalancing), into {}\n\
-         metrics  http://{}/metrics\n\
+         metrics  {}\n\
          Ctrl-C ends it and prints the audit.\n",
         source.describe(),
         broker::NOTICE,
         options.sinks,
         options.rebalance.as_str(),
         table.display(),
-        options.http
+        metrics.join(", ")
     )
 }
 
@@ -138,7 +147,8 @@ fn start_services(
     options: &Options,
     source: &Source,
     kafka: &KafkaConfig,
-    parts: &CancellationToken,
+    ingest: Service,
+    enricher: Service,
 ) -> Result<(), Failure> {
     let mut ingest_config: ingest::Config = defaults()?;
     ingest_config.kafka = kafka.clone();
@@ -148,11 +158,26 @@ fn start_services(
     let mut enricher_config: enricher::Config = defaults()?;
     enricher_config.kafka = kafka.clone();
     enricher_config.rebalance = options.rebalance;
-    let ingest = Service::new("ingest", parts.child_token());
-    let enricher = Service::new("enricher", parts.child_token());
     tokio::spawn(told("ingest", ingest::run(ingest_config, ingest)));
     tokio::spawn(told("enricher", enricher::run(enricher_config, enricher)));
     Ok(())
+}
+
+/// A service of this process with health and metrics of its own, on the port `offset` above the demo's, or on a free
+/// one where that is taken.
+async fn serve_part(
+    name: &'static str,
+    http: SocketAddr,
+    offset: u16,
+    parts: &CancellationToken,
+) -> Result<(Service, SocketAddr), Failure> {
+    let part = Service::new(name, parts.child_token());
+    let next = SocketAddr::new(http.ip(), http.port().saturating_add(offset));
+    let address = match service::admin::start(&part, next).await {
+        Ok(address) => address,
+        Err(_) => service::admin::start(&part, SocketAddr::new(http.ip(), 0)).await?,
+    };
+    Ok((part, address))
 }
 
 /// A service's configuration with nothing given: its defaults, without the environment of this shell.

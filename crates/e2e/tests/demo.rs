@@ -1,0 +1,101 @@
+//! `wiki demo` as a newcomer meets it.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use e2e::pipeline::start_simulator;
+use e2e::process::{Process, Program};
+use e2e::{checker, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(40);
+const FIRST_EDIT_SECONDS: f64 = 3.0;
+
+fn demo(name: &str, folder: &std::path::Path, source: &str) -> Process {
+    let data = folder.join("data").display().to_string();
+    Program::new("wiki")
+        .with(["demo", "--source", source, "--http", "127.0.0.1:0", "--data", &data])
+        .start(name, folder)
+}
+
+fn interrupt(mut process: Process) -> (i32, String) {
+    process.signal("INT");
+    let asked = Instant::now();
+    let mut status = None;
+    wait_until("the demo ends", LIMIT, || {
+        status = process.ended();
+        status.is_some()
+    });
+    println!("ended {:.1} s after Ctrl-C", asked.elapsed().as_secs_f64());
+    (status.and_then(|status| status.code()).unwrap_or(-1), process.output())
+}
+
+#[test]
+fn the_first_edit_comes_soon_and_the_end_is_an_audit() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = demo("demo", folder.path(), "generated");
+    let mut seconds = None;
+    wait_until("the first edit", LIMIT, || {
+        let output = process.output();
+        let line =
+            output.lines().find_map(|line| line.strip_prefix("first edit after ")?.strip_suffix(" s")?.parse().ok());
+        seconds = line;
+        seconds.is_some()
+    });
+    let seconds: f64 = seconds.unwrap();
+    println!("first edit after {seconds} s");
+    assert!(seconds <= FIRST_EDIT_SECONDS, "{seconds} s");
+    let banner = process.output();
+    for words in ["generated", "no real people", "Embedded development broker", "in memory", "not Apache Kafka"] {
+        assert!(banner.contains(words), "the banner does not say \"{words}\":\n{banner}");
+    }
+
+    // One sink is really killed: its partitions move, it comes back, and the audit is clean all the same.
+    let table = folder.path().join("data/edits.db");
+    wait_until("both sinks own partitions", LIMIT, || {
+        let output = process.output();
+        let owners = output.lines().rev().find(|line| line.contains("owners:")).unwrap_or_default();
+        owners.contains("sink-1 p") && owners.contains("sink-2 p")
+    });
+    let children = Command::new("pgrep").args(["-P", &process.id().to_string()]).output().unwrap().stdout;
+    let children = String::from_utf8(children).unwrap();
+    assert_eq!(children.lines().count(), 2, "two sinks, each a process of its own");
+    let killed = Command::new("kill").args(["-9", children.lines().next().unwrap()]).status().unwrap();
+    assert!(killed.success());
+    wait_until("the loss is told", LIMIT, || process.output().contains("is gone"));
+    let before = checker::rows(&table);
+    wait_until("edits go on", LIMIT, || checker::rows(&table) > before + 20);
+
+    let (code, output) = interrupt(process);
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(output.lines().last(), Some("missing 0, double 0, extra 0, gaps 0"), "{output}");
+    assert!(output.contains("sequences         dense"), "{output}");
+}
+
+#[test]
+fn a_second_demo_keeps_the_table_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["first", "second"] {
+        let process = demo(name, folder.path(), "generated");
+        wait_until("the first edit", LIMIT, || process.output().contains("first edit after"));
+        let (code, output) = interrupt(process);
+        assert_eq!(code, 0, "{output}");
+    }
+    let kept = std::fs::read_dir(folder.path().join("data")).unwrap();
+    let kept = kept.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("edits-until-"));
+    assert!(kept.count() >= 1);
+}
+
+#[test]
+fn pointed_at_a_stream_that_refuses_it_says_so_once_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--status", "403", "--lifetime-ms", "3000"].map(str::to_owned);
+    let (_simulator, address) = start_simulator(&options, folder.path());
+    let process = demo("demo", folder.path(), &format!("http://{address}/v2/stream/recentchange"));
+    wait_until("edits come in the end", LIMIT, || process.output().contains("first edit after"));
+    wait_until("the lifetime's cut is told", LIMIT, || process.errors().contains("as it does every 15 minutes"));
+    let errors = process.errors();
+    assert_eq!(errors.matches("(403)").count(), 1, "{errors}");
+    assert!(errors.contains("WIKI_CONTACT"), "{errors}");
+    let (code, output) = interrupt(process);
+    assert_eq!(code, 0, "{output}");
+}
