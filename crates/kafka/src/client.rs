@@ -81,7 +81,7 @@ impl Kafka {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             // Small fetches and no one-second stall when the queue is full: three times the rate for a fifth of
-            // the memory, measured (docs/performance.md).
+            // the memory, as measured.
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.message.max.bytes", "1048576")
             .set("fetch.max.bytes", "2097152")
