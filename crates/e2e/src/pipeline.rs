@@ -108,7 +108,10 @@ impl Pipeline {
                 .with(["--sqlite-file".to_owned(), self.table().display().to_string()]),
             _ => panic!("there is no service {name}"),
         };
-        let process = program.with(QUICK_SESSION).start(name, self.folder.path());
+        // In KIP-848 the broker decides on the session, and the client refuses the setting.
+        let decides = self.rebalance != "consumer" || name.starts_with("ingest");
+        let program = if decides { program.with(QUICK_SESSION) } else { program };
+        let process = program.start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
     }
 

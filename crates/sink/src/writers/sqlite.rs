@@ -1,7 +1,7 @@
 //! SQLite: rows and position in one transaction. Several sinks of one machine may share the file.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
 use schema::{Edit, Reason, Rejection};
@@ -17,6 +17,8 @@ const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i32 = 1;
 /// Another sink's write may hold the file this long.
 const BUSY: Duration = Duration::from_secs(10);
+/// Between two attempts to open a file that another sink is making.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// Dead letters told at once.
 const OUTBOX: i64 = 500;
 
@@ -38,21 +40,31 @@ impl Sqlite {
     /// # Errors
     /// [`Failure::Config`] where it cannot be written.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let opened = Connection::open(path).and_then(|connection| {
-            connection.busy_timeout(BUSY)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            let mut writer = Self { connection };
-            writer.migrate()?;
-            Ok(writer)
-        });
-        opened.map_err(|error| {
-            Failure::Config(format!(
-                "the SQLite file {} cannot be written: {error}; give a place that this user may write with \
-                 --sqlite-file or WIKI_SQLITE_FILE",
-                path.display()
-            ))
-        })
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match Self::try_open(path) {
+                Ok(writer) => return Ok(writer),
+                // Another sink is making the same new file: SQLite's own time-out does not cover the change to WAL.
+                Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::park_timeout(OPEN_AGAIN),
+                Err(error) => {
+                    return Err(Failure::Config(format!(
+                        "the SQLite file {} cannot be written: {error}; give a place that this user may write with \
+                         --sqlite-file or WIKI_SQLITE_FILE",
+                        path.display()
+                    )));
+                }
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let mut writer = Self { connection };
+        writer.migrate()?;
+        Ok(writer)
     }
 
     fn migrate(&mut self) -> rusqlite::Result<()> {
@@ -68,6 +80,10 @@ impl Sqlite {
     fn begin(&mut self) -> Result<Transaction<'_>, WriteError> {
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(retry("begin a transaction"))
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn retry(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> WriteError {

@@ -1,0 +1,165 @@
+//! One contract for every destination that keeps positions, and what standard output promises instead.
+
+use schema::{Edit, Reason, Rejection};
+use sink::batch::{Batch, Fate, Hole, Part, Row};
+use sink::error::WriteError;
+use sink::writer::{Base, Claim, Position, Writer};
+use sink::writers::sqlite::Sqlite;
+use sink::writers::stdout::Stdout;
+use uuid::Uuid;
+
+const TOPIC: Uuid = Uuid::from_u128(7);
+
+/// The destinations that keep positions. A new one is a line here.
+fn exact_writers(folder: &std::path::Path) -> Vec<Box<dyn Writer>> {
+    vec![Box::new(Sqlite::open(&folder.join("edits.db")).unwrap())]
+}
+
+fn edit(id: &str) -> Edit {
+    let event = format!(
+        r#"{{"meta":{{"id":"{id}","domain":"d","dt":"2026-01-01T00:00:00Z"}},"type":"edit","namespace":0,"title":"T","wiki":"w"}}"#
+    );
+    schema::enrich(event.as_bytes()).unwrap()
+}
+
+fn row(seq: i64, fate: Fate) -> Row {
+    Row { seq, offset: seq * 2, raw_offset: seq * 3, received_at_ms: 5, fate }
+}
+
+fn stored(seqs: std::ops::Range<i64>) -> Vec<Row> {
+    seqs.map(|seq| row(seq, Fate::Store(Box::new(edit(&format!("e{seq}")))))).collect()
+}
+
+fn batch(epoch: i64, rows: Vec<Row>) -> Batch {
+    Batch { topic_id: TOPIC, parts: [(3, Part { epoch, rows })].into() }
+}
+
+fn claim(writer: &mut dyn Writer, topic_id: Uuid, base: i64) -> Result<Position, WriteError> {
+    let base = Base { seq: base, offset: base * 2 };
+    let claim = Claim { topic: "events", topic_id, partition: 3, owner: "me", base };
+    writer.claim(&[claim]).map(|positions| positions[0])
+}
+
+#[test]
+fn a_claim_begins_at_its_base_once_and_raises_the_epoch_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let first = claim(writer.as_mut(), TOPIC, 10).unwrap();
+        assert_eq!((first.next_seq, first.next_offset, first.last_raw_offset), (Some(10), 20, -1));
+        let second = claim(writer.as_mut(), TOPIC, 99).unwrap();
+        assert_eq!((second.next_seq, second.next_offset), (Some(10), 20), "a base counts once");
+        assert_eq!(second.epoch, first.epoch + 1);
+    }
+}
+
+#[test]
+fn rows_and_position_move_together_and_repeats_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let epoch = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        assert_eq!(writer.write(&batch(epoch, stored(0..4))).unwrap().inserted, 4);
+        let again = writer.write(&batch(epoch, stored(2..6))).unwrap();
+        assert_eq!((again.inserted, again.repeats), (2, 2));
+        let position = claim(writer.as_mut(), TOPIC, 0).unwrap();
+        assert_eq!((position.next_seq, position.next_offset, position.last_raw_offset), (Some(6), 11, 15));
+    }
+}
+
+#[test]
+fn an_old_epoch_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let old = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        let new = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        let refused = writer.write(&batch(old, stored(0..4)));
+        assert!(matches!(refused, Err(WriteError::Fenced { partitions }) if partitions == [3]));
+        assert_eq!(writer.write(&batch(new, stored(0..4))).unwrap().inserted, 4, "nothing of the old one stands");
+    }
+}
+
+#[test]
+fn a_hole_is_named_and_nothing_is_stepped_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let epoch = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        let written = writer.write(&batch(epoch, stored(1..3))).unwrap();
+        assert_eq!((written.inserted, &written.holes[..]), (0, &[(3, Hole { expected: 0, found: 1 })][..]));
+        assert_eq!(claim(writer.as_mut(), TOPIC, 0).unwrap().next_seq, Some(0));
+    }
+}
+
+#[test]
+fn one_bad_row_costs_that_row_and_waits_in_the_outbox() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let epoch = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        let mut rows = stored(0..2);
+        rows.push(row(2, Fate::Reject(Rejection::new(Reason::NulInText, "why"), b"bytes".to_vec())));
+        rows.push(row(3, Fate::Store(Box::new(edit("e0")))));
+        rows.extend(stored(4..6));
+        let written = writer.write(&batch(epoch, rows)).unwrap();
+        assert_eq!(written.inserted, 4);
+        assert_eq!(written.rejected, [Reason::NulInText, Reason::DuplicateId]);
+        assert_eq!(claim(writer.as_mut(), TOPIC, 0).unwrap().next_seq, Some(6));
+
+        let waiting = writer.outbox(TOPIC, &[3]).unwrap();
+        let places: Vec<(i64, i64, Reason)> =
+            waiting.iter().map(|row| (row.seq, row.offset, row.rejection.reason)).collect();
+        assert_eq!(places, [(2, 4, Reason::NulInText), (3, 6, Reason::DuplicateId)]);
+        assert_eq!(waiting[0].value, b"bytes");
+        assert!(writer.outbox(TOPIC, &[1]).unwrap().is_empty(), "only partitions that are owned");
+        writer.told(&[waiting[0].id]).unwrap();
+        assert_eq!(writer.outbox(TOPIC, &[3]).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_topic_made_anew_under_the_same_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        claim(writer.as_mut(), TOPIC, 0).unwrap();
+        assert!(matches!(claim(writer.as_mut(), Uuid::from_u128(8), 0), Err(WriteError::Stop(_))));
+    }
+}
+
+#[test]
+fn two_sinks_share_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Sqlite::open(&folder.path().join("edits.db")).unwrap();
+    let mut second = Sqlite::open(&folder.path().join("edits.db")).unwrap();
+    let old = claim(&mut first, TOPIC, 0).unwrap().epoch;
+    first.write(&batch(old, stored(0..3))).unwrap();
+    let taken = claim(&mut second, TOPIC, 0).unwrap();
+    assert_eq!(taken.next_seq, Some(3));
+    assert!(matches!(first.write(&batch(old, stored(3..5))), Err(WriteError::Fenced { .. })));
+    assert_eq!(second.write(&batch(taken.epoch, stored(3..5))).unwrap().inserted, 2);
+}
+
+#[test]
+fn many_sinks_open_a_new_file_at_once() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edits.db");
+        std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..6).map(|_| scope.spawn(|| Sqlite::open(&path).map(|_| ()))).collect();
+            for opened in opening {
+                opened.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn standard_output_carries_partition_and_sequence_in_each_line() {
+    let mut bytes = Vec::new();
+    let mut writer = Stdout::new(&mut bytes);
+    assert_eq!(claim(&mut writer, TOPIC, 4).unwrap().next_seq, None, "it keeps no position");
+    writer.write(&batch(0, stored(4..6))).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0].starts_with("{\"id\":null,\"domain\":\"d\"") && lines[0].ends_with("\"partition\":3,\"seq\":4}"),
+        "{text}"
+    );
+}
