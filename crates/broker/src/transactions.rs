@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::BatchHeader;
+use crate::group::offsets::MAX_METADATA_BYTES;
 use crate::group::{CommittedOffset, MemberClaim};
 use crate::state::{Shared, State, millis, now_ms};
 
@@ -186,7 +187,13 @@ pub(crate) fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -
     let State { transactions, groups, .. } = &mut *state;
     let claim = MemberClaim { member: &request.member_id, epoch: request.generation_id };
     let checked = groups.check_claim(&request.group_id, &claim);
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut notes = partitions.filter_map(|partition| partition.committed_metadata.as_ref());
+    let too_long = notes.any(|metadata| metadata.len() > MAX_METADATA_BYTES);
     let result = checked.and_then(|()| {
+        if too_long {
+            return Err(ResponseError::OffsetMetadataTooLarge);
+        }
         let transaction = transactions.of(&request.transactional_id, request.producer_id, request.producer_epoch)?;
         let open = transaction.open.as_mut().ok_or(ResponseError::InvalidTxnState)?;
         let held = open.offsets.get_mut(&request.group_id.0).ok_or(ResponseError::InvalidTxnState)?;

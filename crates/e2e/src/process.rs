@@ -1,6 +1,7 @@
 //! Processes started, killed with `kill -9`, asked to end.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -33,13 +34,14 @@ pub struct Program {
     binary: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    leads_group: bool,
 }
 
 impl Program {
     /// The binary of this name.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        Self { binary: binary.to_owned(), arguments: Vec::new(), environment: Vec::new(), leads_group: false }
     }
 
     /// Adds arguments.
@@ -56,6 +58,12 @@ impl Program {
         self
     }
 
+    /// Gives it a process group of its own, as a shell does.
+    #[must_use]
+    pub fn leading_a_group(self) -> Self {
+        Self { leads_group: true, ..self }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(binary(&self.binary));
         command
@@ -65,6 +73,9 @@ impl Program {
             .env("NO_COLOR", "1")
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null());
+        if self.leads_group {
+            command.process_group(0);
+        }
         command
     }
 
@@ -128,6 +139,16 @@ impl Process {
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status().unwrap();
         assert!(sent.success(), "{} cannot be signalled", self.name);
+    }
+
+    /// Sends a signal to the whole process group, as Ctrl-C in a terminal does.
+    ///
+    /// # Panics
+    /// Where there is no `kill`, or the process leads no group.
+    pub fn signal_group(&self, signal: &str) {
+        let group = format!("-{}", self.id());
+        let sent = Command::new("kill").args([&format!("-{signal}"), "--", &group]).status().unwrap();
+        assert!(sent.success(), "the group of {} cannot be signalled", self.name);
     }
 
     /// Sends SIGTERM and waits: exit code and how long it took.

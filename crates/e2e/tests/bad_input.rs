@@ -25,6 +25,18 @@ fn good(number: usize) -> String {
     )
 }
 
+/// Good ones that are hard: almost as long as an event may be, and a title that the enriched edit repeats.
+fn large(number: usize) -> Option<String> {
+    match number {
+        7 => Some(good(7).replace("\"c\"", &format!("\"{}\"", "x".repeat(1_040_000)))),
+        9 => {
+            let title = format!("\"title\":\"{}:x\"", "y".repeat(340_000));
+            Some(good(9).replace("\"namespace\":0", "\"namespace\":104").replace("\"title\":\"Page 9\"", &title))
+        }
+        _ => None,
+    }
+}
+
 /// What the mutation of a good event must be set aside for.
 fn bad(number: usize) -> (Vec<u8>, &'static str) {
     let event = good(number).replace("good-", "bad-");
@@ -70,7 +82,7 @@ fn recording() -> (Vec<u8>, BTreeMap<String, usize>) {
     for place in 0..BAD + GOOD {
         let data = if place * GOOD / (BAD + GOOD) > good_made || bad_made == BAD {
             good_made += 1;
-            good(good_made).into_bytes()
+            large(good_made).unwrap_or_else(|| good(good_made)).into_bytes()
         } else {
             bad_made += 1;
             let (data, reason) = if bad_made % (BAD / OVERSIZED) == 0 {

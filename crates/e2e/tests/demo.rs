@@ -14,11 +14,13 @@ fn demo(name: &str, folder: &std::path::Path, source: &str) -> Process {
     let data = folder.join("data").display().to_string();
     Program::new("wiki")
         .with(["demo", "--source", source, "--http", "127.0.0.1:0", "--data", &data])
+        .leading_a_group()
         .start(name, folder)
 }
 
 fn interrupt(mut process: Process) -> (i32, String) {
-    process.signal("INT");
+    // As a terminal does: the sinks are not asked first.
+    process.signal_group("INT");
     let asked = Instant::now();
     let mut status = None;
     wait_until("the demo ends", LIMIT, || {

@@ -1,4 +1,5 @@
 //! Replicas come and go: standbys of ingest, sinks in each rebalance protocol, and a hole that heals.
+#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

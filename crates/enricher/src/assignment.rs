@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +31,18 @@ pub struct Context {
     pub service: Service,
     /// Whether partitions are worked on.
     pub readiness: Readiness,
+    /// Partitions that a hole in the input stopped.
+    pub stopped: Arc<AtomicUsize>,
+}
+
+impl Context {
+    /// Ready unless a hole stopped a partition: that is for a person to see.
+    pub fn show_readiness(&self) {
+        match self.stopped.load(Ordering::SeqCst) {
+            0 => self.readiness.ok("partitions are worked on"),
+            stopped => self.readiness.failing(&format!("a hole in the input stopped {stopped} partitions")),
+        }
+    }
 }
 
 /// A partition on its thread.
@@ -56,7 +69,13 @@ pub fn follow(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
     context.readiness.ok("standing by");
     while !context.service.shutdown.is_cancelled() {
         heartbeat.beat();
-        if let Polled::Rebalance(rebalance) = member.poll(TURN) {
+        let polled = member.poll(TURN);
+        if let Polled::Failed(error) = &polled
+            && let Some(sentence) = kafka::group::fatal(error)
+        {
+            return Err(Failure::Runtime(sentence));
+        }
+        if let Polled::Rebalance(rebalance) = polled {
             let started = Instant::now();
             match &rebalance {
                 Rebalance::Assigned(partitions) => begin(context, &member, partitions, &mut running)?,
@@ -66,7 +85,7 @@ pub fn follow(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
                 }
             }
             context.metrics.group().rebalanced(&rebalance, started.elapsed());
-            context.readiness.ok(&format!("{} partitions", running.len()));
+            context.show_readiness();
         }
         let ended: Vec<TopicPartition> =
             running.iter().filter(|(_, task)| task.thread.is_finished()).map(|(at, _)| at.clone()).collect();

@@ -44,7 +44,14 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     }
     reachable.ok("topics are there");
     let metrics = Arc::new(EnricherMetrics::new(&service.metrics, config.rebalance));
-    let context = assignment::Context { config, kafka, metrics, service: service.clone(), readiness: consuming };
+    let context = assignment::Context {
+        config,
+        kafka,
+        metrics,
+        service: service.clone(),
+        readiness: consuming,
+        stopped: Arc::default(),
+    };
     service.tasks.spawn_thread("consume", TURN_LIMIT, move |heartbeat| assignment::follow(&context, &heartbeat))?;
     service.finish().await
 }

@@ -1,5 +1,6 @@
 //! One partition: recover, then map, write and commit until something ends it. On a thread of its own.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,7 @@ impl Task {
         let committed = self.member.committed(std::slice::from_ref(&self.at))?;
         let committed = committed.first().map(|(_, offset, metadata)| (*offset, metadata.as_str()));
         let bounds = tail.bounds(topic, *partition)?;
-        let progress = Progress::recover(last.as_ref(), committed, bounds.start);
+        let mut progress = Progress::recover(last.as_ref(), committed, bounds.start);
         if !(bounds.start..=bounds.end).contains(&progress.next_input) {
             return Err(Error::Stop(format!(
                 "{topic} partition {partition} holds offsets {} to {}, and the next one to map is {}: records were \
@@ -123,6 +124,9 @@ impl Task {
                  fresh WIKI_TOPIC_PREFIX",
                 bounds.start, bounds.end, progress.next_input
             )));
+        }
+        if self.context.config.accept_lost_history {
+            progress.expected_raw_seq = None;
         }
         if progress.expected_raw_seq.is_none() {
             tracing::info!(partition, offset = progress.next_input, "first met on an aged topic: begins at its start");
@@ -361,10 +365,12 @@ impl Work<'_> {
     /// A hole must not be stepped over: the partition waits for a person, and says so.
     fn stopped_at_hole(&mut self) -> Result<(), Error> {
         self.commit()?;
-        self.task.context.readiness.failing("a hole in the input stopped a partition");
+        self.task.context.stopped.fetch_add(1, Ordering::SeqCst);
+        self.task.context.show_readiness();
         while !self.task.stop.is_cancelled() {
             drop(self.task.queue.poll(TURN));
         }
+        self.task.context.stopped.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 }

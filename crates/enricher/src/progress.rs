@@ -19,7 +19,7 @@ pub struct Progress {
 struct Note {
     v: u32,
     seq: i64,
-    raw_seq: i64,
+    raw_seq: Option<i64>,
 }
 
 const FORM: u32 = 1;
@@ -47,7 +47,7 @@ impl Progress {
         });
         let from_offset = committed.and_then(|(offset, metadata)| {
             let note: Note = serde_json::from_str(metadata).ok().filter(|note: &Note| note.v == FORM)?;
-            Some(Self { next_input: offset, next_seq: note.seq, expected_raw_seq: Some(note.raw_seq) })
+            Some(Self { next_input: offset, next_seq: note.seq, expected_raw_seq: note.raw_seq })
         });
         let beginning = Self {
             next_input: log_start,
@@ -66,7 +66,7 @@ impl Progress {
     /// The metadata of a committed offset.
     #[must_use]
     pub fn to_metadata(self) -> String {
-        let note = Note { v: FORM, seq: self.next_seq, raw_seq: self.expected_raw_seq.unwrap_or(0) };
+        let note = Note { v: FORM, seq: self.next_seq, raw_seq: self.expected_raw_seq };
         // Integers only: this cannot fail.
         serde_json::to_string(&note).unwrap_or_default()
     }
@@ -130,6 +130,8 @@ mod tests {
         assert_eq!(Progress::recover(None, None, 0).step(1), Step::Hole);
         let aged = Progress::recover(None, None, 700);
         assert_eq!((aged.next_input, aged.step(650)), (700, Step::Take));
+        let note = aged.to_metadata();
+        assert_eq!(Progress::recover(None, Some((700, &note)), 700).step(650), Step::Take, "a note keeps it unknown");
     }
 
     #[test]

@@ -80,7 +80,12 @@ pub fn lead(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
                 context.readiness.ok("standing by");
                 answered(member.release(&partitions));
             }
-            Polled::Record(_) | Polled::End(_) | Polled::Failed(_) | Polled::Nothing => {}
+            Polled::Failed(error) => {
+                if let Some(sentence) = kafka::group::fatal(&error) {
+                    return Err(Failure::Runtime(sentence));
+                }
+            }
+            Polled::Record(_) | Polled::End(_) | Polled::Nothing => {}
         }
         if running.as_ref().is_some_and(|term| term.thread.is_finished())
             && let Some(term) = running.take()

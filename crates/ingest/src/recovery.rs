@@ -49,7 +49,7 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
     let committed = committed_state(member, &topics.ingest)?;
     let mut names: BTreeSet<String> = config.raw_topics();
     names.extend(committed.iter().flat_map(|state| state.seq.keys().cloned()));
-    let partitions = partition_counts(tail, &names)?;
+    let partitions = partition_counts(tail, &names, &config.raw_topics())?;
     let start_ms = match config.start {
         Start::Now => now_ms,
         Start::Earliest => 0,
@@ -78,6 +78,8 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
                 None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {
                     return Err(lost(topic, partition));
                 }
+                // Offsets only rise: the new sequence is above whatever the old one reached.
+                None if !had_state => state.raise_seq(topic, partition, tail.bounds(topic, partition)?.end),
                 None => {}
             }
         }
@@ -106,12 +108,22 @@ fn committed_state(member: &GroupMember, ingest_topic: &str) -> Result<Option<In
     Ok(committed.into_iter().find_map(|(_, _, metadata)| IngestState::parse(&metadata)))
 }
 
-fn partition_counts(tail: &Tail, names: &BTreeSet<String>) -> Result<BTreeMap<String, i32>, TermEnd> {
+fn partition_counts(
+    tail: &Tail,
+    names: &BTreeSet<String>,
+    needed: &BTreeSet<String>,
+) -> Result<BTreeMap<String, i32>, TermEnd> {
     let mut partitions = BTreeMap::new();
     for name in names {
         // A route of the past whose topic is deleted has nothing to tell.
-        if let Some(count) = tail.partitions(name)? {
-            partitions.insert(name.clone(), count);
+        match tail.partitions(name)? {
+            Some(count) => drop(partitions.insert(name.clone(), count)),
+            // A broker that has just started may not know it yet: look again, and write nothing meanwhile.
+            None if needed.contains(name) => {
+                let doing = format!("find topic {name}");
+                return Err(TermEnd::Doubt(kafka::Error::TimedOut { doing, seconds: 0 }));
+            }
+            None => {}
         }
     }
     Ok(partitions)

@@ -241,6 +241,7 @@ impl<'a> Term<'a> {
                 tracing::info!(?at, "connected to the stream");
                 if *at == ResumeAt::Latest {
                     self.declare_gap(now_ms(), GapReason::PositionRefused)?;
+                    self.witness = Witness::Waived;
                 }
                 Ok(Flow::Continue)
             }
@@ -370,9 +371,12 @@ impl<'a> Term<'a> {
             self.witness.known();
         }
         self.metrics.dropped.with_label_values(&[why]).inc();
-        self.window.insert(id.to_owned(), time);
-        self.state.pass(time);
         self.transaction.handled();
+        // Before the connection is proven it must not become a witness of the next attempt, nor move the position.
+        if self.witness != Witness::Needed {
+            self.window.insert(id.to_owned(), time);
+            self.state.pass(time);
+        }
         Flow::Continue
     }
 
@@ -395,7 +399,7 @@ impl<'a> Term<'a> {
             Verdict::Unproven => {
                 self.metrics.stream.resumes.with_label_values(&["missing"]).inc();
                 self.declare_gap(time, GapReason::NoWitness)?;
-                self.witness.known();
+                self.witness = Witness::Waived;
                 self.attempt = 0;
                 Ok(None)
             }

@@ -7,6 +7,8 @@ pub enum Witness {
     Needed,
     /// It did, or there is nothing that could be known.
     Seen,
+    /// It did not, and the gap is declared: events are taken, but nothing is proven, and no gap heals by it.
+    Waived,
 }
 
 /// What to do with an event that is kept and not known.
@@ -21,7 +23,9 @@ pub enum Verdict {
 impl Witness {
     /// A known event came.
     pub const fn known(&mut self) {
-        *self = Self::Seen;
+        if matches!(self, Self::Needed) {
+            *self = Self::Seen;
+        }
     }
 
     /// An unknown event came.
@@ -29,7 +33,7 @@ impl Witness {
     pub const fn unknown(self) -> Verdict {
         match self {
             Self::Needed => Verdict::Unproven,
-            Self::Seen => Verdict::Proven,
+            Self::Seen | Self::Waived => Verdict::Proven,
         }
     }
 }
@@ -73,6 +77,13 @@ mod tests {
         assert_eq!(witness.unknown(), Verdict::Unproven);
         witness.known();
         assert_eq!(witness.unknown(), Verdict::Proven);
+    }
+
+    #[test]
+    fn a_waived_witness_stays_waived() {
+        let mut witness = Witness::Waived;
+        witness.known();
+        assert_eq!((witness, witness.unknown()), (Witness::Waived, Verdict::Proven));
     }
 
     #[test]

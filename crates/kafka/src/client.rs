@@ -22,6 +22,9 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(8);
 /// The broker aborts what is open longer: a dead writer's transaction blocks readers no longer than this.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest record; the topics that ingest makes take it too.
+pub(crate) const MAX_RECORD_BYTES: &str = "8000000";
+
 /// Makes the clients of one process.
 #[derive(Clone, Debug)]
 pub struct Kafka {
@@ -135,7 +138,10 @@ impl Kafka {
             // The commit flushes, so lingering only fills batches.
             .set("linger.ms", "5")
             .set("batch.size", "1000000")
-            .set("queue.buffering.max.kbytes", "16384")
+            .set("queue.buffering.max.kbytes", "32768")
+            // The longest event is 1 MiB; its key and its enriched form repeat parts of it. Refusing it here would
+            // mean meeting it again for ever.
+            .set("message.max.bytes", MAX_RECORD_BYTES)
             // Without it every commit would wait for a report per record.
             .set("delivery.report.only.error", "true");
         FencedWriter::start(self.create(config, "producer")?, transactional_id)

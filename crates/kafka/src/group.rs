@@ -17,7 +17,7 @@ use rdkafka::consumer::{
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -306,4 +306,25 @@ pub fn offsets_of(offsets: &[(TopicPartition, i64, String)]) -> Result<TopicPart
         element.set_metadata(metadata);
     }
     Ok(list)
+}
+
+/// The sentence for an error after which a consumer does not go on by itself: a fatal one, or missing rights.
+#[must_use]
+pub fn fatal(error: &KafkaError) -> Option<String> {
+    let code = error.rdkafka_error_code();
+    let lacks_rights = matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+        )
+    );
+    if lacks_rights {
+        return Some(format!("Kafka refuses this service: {error}; give its principal the rights that it needs"));
+    }
+    let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+    is_fatal
+        .then(|| format!("the consumer cannot go on: {error}; check WIKI_REBALANCE against what the cluster offers"))
 }

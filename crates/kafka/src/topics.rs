@@ -7,7 +7,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use service::Failure;
 
-use crate::client::ANSWER_LIMIT;
+use crate::client::{ANSWER_LIMIT, MAX_RECORD_BYTES};
 use crate::{Error, Kafka};
 
 const WEEK_MS: &str = "604800000";
@@ -36,7 +36,8 @@ impl Kafka {
         let admin = self.admin()?;
         let topics = wanted.iter().map(|topic| {
             let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(topic.replication))
-                .set("message.timestamp.type", "LogAppendTime");
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("max.message.bytes", MAX_RECORD_BYTES);
             if topic.compacted { new.set("cleanup.policy", "compact") } else { new.set("retention.ms", WEEK_MS) }
         });
         let topics: Vec<NewTopic<'_>> = topics.collect();

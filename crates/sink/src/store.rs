@@ -27,8 +27,8 @@ use crate::writer::{Writer, Written};
 const TURN: Duration = Duration::from_millis(50);
 /// Waits between tries of a write, doubling from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// A partition with another owner is claimed again after this, if the group still gives it to us: by then the one
-/// that lost it has heard of it.
+/// A partition that had to be let go, for another owner or in doubt, is claimed again after this, if the group still
+/// gives it to us: by then whoever lost it has heard of it.
 const RECLAIM_AFTER: Duration = Duration::from_secs(2);
 
 /// The state of the loop.
@@ -47,7 +47,10 @@ pub struct Store {
     batch: Batch,
     since: Option<Instant>,
     retry: Option<Retry>,
-    fenced: BTreeMap<i32, Instant>,
+    /// Partitions to be claimed again, since when.
+    lost: BTreeMap<i32, Instant>,
+    /// Since when rejected rows wait to be told.
+    untold: Option<Instant>,
 }
 
 /// A write that has to wait.
@@ -90,7 +93,8 @@ impl Store {
             batch: Batch { topic_id, parts: BTreeMap::new() },
             since: None,
             retry: None,
-            fenced: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            untold: None,
             config,
         })
     }
@@ -119,6 +123,9 @@ impl Store {
                 self.flush()?;
             }
             self.reclaim(heartbeat)?;
+            if self.untold.is_some_and(|since| since.elapsed() >= RECLAIM_AFTER) {
+                self.tell_rejected();
+            }
         }
         self.flush()?;
         self.commit_offsets(CommitMode::Sync);
@@ -126,6 +133,9 @@ impl Store {
     }
 
     fn patience(&self) -> Duration {
+        if self.retry.is_some() {
+            return TURN;
+        }
         let batch = Duration::from_millis(self.config.batch_ms);
         self.since.map_or(TURN, |since| batch.saturating_sub(since.elapsed()).min(TURN))
     }
@@ -147,10 +157,13 @@ impl Store {
                     self.source.topic
                 )))
             }
-            _ => {
-                tracing::debug!(%error, "the consumer reports an error and goes on");
-                Ok(())
-            }
+            _ => match kafka::group::fatal(error) {
+                Some(sentence) => Err(Failure::Runtime(sentence)),
+                None => {
+                    tracing::debug!(%error, "the consumer reports an error and goes on");
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -226,21 +239,32 @@ impl Store {
                 self.halt(partition);
             }
             Err(error) => {
-                tracing::error!(
-                    partition,
-                    error = error.sentence(),
-                    "cannot read the raw topic: the partition is halted"
-                );
-                self.halt(partition);
+                tracing::warn!(partition, error = error.sentence(), "cannot read the raw topic yet");
+                self.let_go(partition);
             }
         }
         Ok(())
     }
 
     fn halt(&mut self, partition: i32) {
-        self.readiness.failing("a hole that cannot be healed halted a partition");
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.is_halted = true;
+        }
+        self.show_readiness();
+    }
+
+    /// Forgets what is in memory of a partition; it is claimed again, and read from where the table stands.
+    fn let_go(&mut self, partition: i32) {
+        self.batch.forget(&[partition]);
+        self.owned.remove(&partition);
+        self.lost.insert(partition, Instant::now());
+    }
+
+    /// Ready unless a hole halted a partition: that is for a person to see.
+    fn show_readiness(&self) {
+        match self.owned.values().filter(|owned| owned.is_halted).count() {
+            0 => self.readiness.ok(&format!("{} partitions", self.owned.len())),
+            halted => self.readiness.failing(&format!("a hole that cannot be healed halted {halted} partitions")),
         }
     }
 
@@ -257,29 +281,41 @@ impl Store {
                 let starts: Vec<(TopicPartition, i64)> =
                     starts.into_iter().map(|(partition, start)| (self.at(partition), start)).collect();
                 answered(self.member.assign(&starts));
+                if self.retry.is_some() {
+                    self.set_paused(true);
+                }
             }
             Rebalance::Revoked(partitions) => {
                 // What is read is stored before the next owner begins: less is read twice.
-                self.flush()?;
+                let flushed = self.flush();
                 self.commit_offsets(CommitMode::Async);
-                self.forget(partitions);
-                answered(self.member.release(partitions));
+                self.give_back(partitions);
+                flushed?;
             }
-            Rebalance::Lost(partitions) => {
-                self.forget(partitions);
-                answered(self.member.release(partitions));
-            }
+            Rebalance::Lost(partitions) => self.give_back(partitions),
         }
         self.metrics.group.rebalanced(rebalance, started.elapsed());
-        self.readiness.ok(&format!("{} partitions", self.owned.len()));
+        self.show_readiness();
         Ok(())
+    }
+
+    fn give_back(&mut self, partitions: &[TopicPartition]) {
+        if self.retry.is_some() {
+            // The client remembers a pause, also for a partition that comes back later.
+            answered(self.member.set_paused(partitions, false));
+        }
+        self.forget(partitions);
+        answered(self.member.release(partitions));
+        if self.batch.is_empty() {
+            self.end_retry();
+        }
     }
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
         let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
         self.batch.forget(&numbers);
         self.owned.retain(|partition, _| !numbers.contains(partition));
-        self.fenced.retain(|partition, _| !numbers.contains(partition));
+        self.lost.retain(|partition, _| !numbers.contains(partition));
     }
 
     /// Claims partitions, as often as it takes, and gives where each begins.
@@ -308,10 +344,10 @@ impl Store {
         }
     }
 
-    /// Claims again what another owner took and the group still gives to us.
+    /// Claims again what had to be let go and the group still gives to us.
     fn reclaim(&mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
         let due: Vec<i32> = self
-            .fenced
+            .lost
             .iter()
             .filter(|(_, since)| since.elapsed() >= RECLAIM_AFTER)
             .map(|(partition, _)| *partition)
@@ -320,9 +356,11 @@ impl Store {
             return Ok(());
         }
         for (partition, start) in self.claim(&due, heartbeat)? {
-            self.fenced.remove(&partition);
+            self.lost.remove(&partition);
             answered(self.member.seek(&self.at(partition), start));
+            answered(self.member.set_paused(&[self.at(partition)], self.retry.is_some()));
         }
+        self.show_readiness();
         Ok(())
     }
 
@@ -330,6 +368,7 @@ impl Store {
     fn flush(&mut self) -> Result<(), Failure> {
         if self.batch.is_empty() {
             self.since = None;
+            self.end_retry();
             return Ok(());
         }
         let started = Instant::now();
@@ -342,10 +381,8 @@ impl Store {
             Err(WriteError::Fenced { partitions }) => {
                 tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
                 self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
-                self.batch.forget(&partitions);
                 for partition in partitions {
-                    self.owned.remove(&partition);
-                    self.fenced.insert(partition, Instant::now());
+                    self.let_go(partition);
                 }
             }
             Err(error @ WriteError::Retry { doing, .. }) => self.retry_later(&error, doing),
@@ -366,20 +403,25 @@ impl Store {
 
     /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it.
     fn set_paused(&self, paused: bool) {
-        let all: Vec<TopicPartition> = self.owned.keys().map(|partition| self.at(*partition)).collect();
+        let ours = self.owned.keys().chain(self.lost.keys());
+        let all: Vec<TopicPartition> = ours.map(|partition| self.at(*partition)).collect();
         answered(self.member.set_paused(&all, paused));
         self.metrics.paused.set(if paused { i64::try_from(all.len()).unwrap_or(i64::MAX) } else { 0 });
     }
 
-    fn written(&mut self, written: &Written) {
+    fn end_retry(&mut self) {
         if self.retry.take().is_some() {
             self.set_paused(false);
         }
+    }
+
+    fn written(&mut self, written: &Written) {
+        self.end_retry();
         self.service.metrics.progressed();
         for (partition, hole) in &written.holes {
-            tracing::error!(partition, ?hole, "the table expects another record: the partition is halted");
-            self.metrics.holes.inc();
-            self.halt(*partition);
+            // The table was set back under us: what it lacks is read again.
+            tracing::warn!(partition, ?hole, "the table expects another record: reading again from there");
+            self.let_go(*partition);
         }
         let parts = std::mem::take(&mut self.batch.parts);
         self.since = None;
@@ -425,9 +467,10 @@ impl Store {
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Tells of rejected rows; what fails is told after the next write.
+    /// Tells of rejected rows; what fails is told again soon.
     fn tell_rejected(&mut self) {
         let partitions: Vec<i32> = self.owned.keys().copied().collect();
+        self.untold = None;
         let told = self.writer.outbox(self.source.topic_id, &partitions).map_err(|error| error.to_string()).and_then(
             |rejected| {
                 if rejected.is_empty() {
@@ -435,11 +478,15 @@ impl Store {
                 }
                 self.outbox.tell(&rejected, &self.tail).map_err(|error| error.sentence())?;
                 let ids: Vec<i64> = rejected.iter().map(|rejected| rejected.id).collect();
-                self.writer.told(&ids).map_err(|error| error.to_string())
+                self.writer.told(&ids).map_err(|error| error.to_string())?;
+                // There may be more than are told at once.
+                self.untold = Some(Instant::now());
+                Ok(())
             },
         );
         if let Err(why) = told {
-            tracing::warn!(why, "dead letters not told yet; after the next write again");
+            self.untold = Some(Instant::now());
+            tracing::warn!(why, "dead letters not told yet; trying again");
         }
     }
 }

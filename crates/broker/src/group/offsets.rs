@@ -15,7 +15,7 @@ use super::{CommittedOffset, MemberClaim};
 use crate::state::{Shared, State};
 
 /// Longest metadata of a committed offset, in bytes, as Kafka's default.
-const MAX_METADATA_BYTES: usize = 4096;
+pub(crate) const MAX_METADATA_BYTES: usize = 4096;
 
 /// Stores offsets of a member, or of a reader outside group management while the group has no members.
 pub(crate) fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResponse {

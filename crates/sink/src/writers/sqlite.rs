@@ -167,12 +167,14 @@ impl Writer for Sqlite {
     }
 
     fn outbox(&mut self, topic_id: Uuid, partitions: &[i32]) -> Result<Vec<Rejected>, WriteError> {
+        let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
         let mut query = self
             .connection
-            .prepare_cached(
+            .prepare(&format!(
                 "SELECT id, partition, seq, \"offset\", reason, detail, value FROM edits_rejected \
-                 WHERE told = 0 AND topic_id = ?1 ORDER BY id LIMIT ?2",
-            )
+                 WHERE told = 0 AND topic_id = ?1 AND partition IN ({}) ORDER BY id LIMIT ?2",
+                numbers.join(",")
+            ))
             .map_err(retry("read the outbox"))?;
         let rows = query
             .query_map(params![topic_id.to_string(), OUTBOX], |row| {
@@ -189,7 +191,7 @@ impl Writer for Sqlite {
             })
             .and_then(Iterator::collect::<rusqlite::Result<Vec<Rejected>>>)
             .map_err(retry("read the outbox"))?;
-        Ok(rows.into_iter().filter(|rejected| partitions.contains(&rejected.partition)).collect())
+        Ok(rows)
     }
 
     fn told(&mut self, ids: &[i64]) -> Result<(), WriteError> {

@@ -19,6 +19,7 @@ use service::{CancellationToken, Failure, Metrics, Service, telemetry};
 use crate::audit::{self, Report};
 use sinks::Sinks;
 use source::{Source, SourceChoice};
+use tokio::sync::mpsc;
 
 /// What the demo's own screen shows of the logs.
 const FILTER: &str = "warn,ingest=info,rdkafka=off,librdkafka=off";
@@ -98,17 +99,22 @@ async fn run(options: Options) -> Result<Report, Failure> {
     let enricher = serve_part("enricher", http, 2, &parts).await?;
     let metrics = [("demo", http), ("ingest", ingest.1), ("enricher", enricher.1)];
     println!("{}", banner(&options, &source, broker.address(), &table, &metrics));
-    start_services(&options, &source, &kafka_config, ingest.0, enricher.0)?;
+    let (failures, mut failed) = mpsc::unbounded_channel();
+    let publishing = start_services(&options, &source, &kafka_config, (ingest.0.clone(), enricher.0), &failures)?;
     let kafka = Kafka::new(kafka_config, &Metrics::new("wiki"));
     let mut sinks = Sinks::new(&options, broker.address(), &table);
     sinks.start_all()?;
     let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
 
-    let failed = wait(&options, &shutdown, &mut sinks).await;
+    let ended = wait(&options, &shutdown, &mut sinks, &mut failed).await;
     println!("\nending: what was served goes into the table first");
-    source.stop();
+    if !source.stop() {
+        // Nobody can stop the stream: what is published by now is what has to be stored.
+        ingest.0.shutdown.cancel();
+        let _ = tokio::time::timeout(service::shutdown::LIMIT, publishing).await;
+    }
     screen.stop().await;
-    let report = match failed {
+    let report = match ended {
         Ok(()) => drain(&kafka, &table, &source).await,
         Err(failure) => Err(failure),
     };
@@ -147,9 +153,9 @@ fn start_services(
     options: &Options,
     source: &Source,
     kafka: &KafkaConfig,
-    ingest: Service,
-    enricher: Service,
-) -> Result<(), Failure> {
+    (ingest, enricher): (Service, Service),
+    failures: &mpsc::UnboundedSender<Failure>,
+) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let mut ingest_config: ingest::Config = defaults()?;
     ingest_config.kafka = kafka.clone();
     ingest_config.stream_url = source.url();
@@ -158,9 +164,8 @@ fn start_services(
     let mut enricher_config: enricher::Config = defaults()?;
     enricher_config.kafka = kafka.clone();
     enricher_config.rebalance = options.rebalance;
-    tokio::spawn(told("ingest", ingest::run(ingest_config, ingest)));
-    tokio::spawn(told("enricher", enricher::run(enricher_config, enricher)));
-    Ok(())
+    tokio::spawn(told(enricher::run(enricher_config, enricher), failures.clone()));
+    Ok(tokio::spawn(told(ingest::run(ingest_config, ingest), failures.clone())))
 }
 
 /// A service of this process with health and metrics of its own, on the port `offset` above the demo's, or on a free
@@ -187,14 +192,20 @@ fn defaults<C: clap::Args>() -> Result<C, Failure> {
     C::from_arg_matches(&matches).map_err(|error| service::config::explain(&error))
 }
 
-async fn told(name: &'static str, running: impl Future<Output = Result<(), Failure>>) {
+async fn told(running: impl Future<Output = Result<(), Failure>>, failures: mpsc::UnboundedSender<Failure>) {
     if let Err(failure) = running.await {
-        tracing::error!("{name}: {failure}");
+        // Nobody listens once the demo ends.
+        let _ = failures.send(failure);
     }
 }
 
-/// Waits for the end: the time given, a signal, or a sink that cannot run.
-async fn wait(options: &Options, shutdown: &CancellationToken, sinks: &mut Sinks) -> Result<(), Failure> {
+/// Waits for the end: the time given, a signal, or a part that cannot run.
+async fn wait(
+    options: &Options,
+    shutdown: &CancellationToken,
+    sinks: &mut Sinks,
+    failed: &mut mpsc::UnboundedReceiver<Failure>,
+) -> Result<(), Failure> {
     let until = options.run_for.map(|run_for| tokio::time::Instant::now() + run_for);
     let mut looks = tokio::time::interval(Duration::from_millis(500));
     loop {
@@ -207,6 +218,7 @@ async fn wait(options: &Options, shutdown: &CancellationToken, sinks: &mut Sinks
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = timer => return Ok(()),
+            Some(failure) = failed.recv() => return Err(failure),
             _ = looks.tick() => sinks.watch()?,
         }
     }

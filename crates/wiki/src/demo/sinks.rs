@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,6 +66,9 @@ impl Sinks {
             // The shell's settings are for other pipelines.
             .env_clear()
             .envs(std::env::vars_os().filter(|(key, _)| !key.to_string_lossy().starts_with("WIKI_")))
+            // Ctrl-C in a terminal reaches its whole process group: the sinks have to outlive it, or what was served
+            // last would not be stored.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)

@@ -109,11 +109,12 @@ impl Source {
         self.start
     }
 
-    /// Makes no more events, where they are made here.
-    pub(crate) fn stop(&self) {
+    /// Makes no more events; false where they are not made here.
+    pub(crate) fn stop(&self) -> bool {
         if let Some(simulator) = &self.simulator {
             simulator.stop_growing();
         }
+        self.simulator.is_some()
     }
 
     /// The edits that were served, where it can be known.
