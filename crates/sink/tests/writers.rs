@@ -142,7 +142,7 @@ fn a_file_that_another_sink_is_making_is_waited_for() {
     let path = folder.path().join("edits.db");
     // Before it is in WAL mode SQLite's own time-out does not cover a change of the mode.
     let maker = rusqlite::Connection::open(&path).unwrap();
-    maker.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE being_made (x)").unwrap();
+    maker.execute_batch("BEGIN IMMEDIATE; CREATE TABLE being_made (x)").unwrap();
     let opening = std::thread::spawn(move || Sqlite::open(&path).map(|_| ()));
     std::thread::park_timeout(std::time::Duration::from_millis(300));
     assert!(!opening.is_finished(), "it waits: only the commit below can end it");
