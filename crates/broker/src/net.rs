@@ -197,7 +197,7 @@ fn dispatch(shared: &Shared, request: RequestKind, version: i16, client: &group:
         Q::ApiVersions(_) => A::ApiVersions(versions()),
         Q::Produce(request) => A::Produce(records::produce(shared, request)?),
         Q::Fetch(request) => A::Fetch(records::fetch(shared, &request)),
-        Q::ListOffsets(request) => A::ListOffsets(records::list_offsets(shared, request)),
+        Q::ListOffsets(request) => A::ListOffsets(records::list_offsets(shared, request, version)),
         Q::DeleteRecords(request) => A::DeleteRecords(records::delete_records(shared, request)),
         Q::Metadata(request) => A::Metadata(topics::metadata(shared, request, version)),
         Q::FindCoordinator(request) => A::FindCoordinator(topics::find_coordinator(shared, request, version)),

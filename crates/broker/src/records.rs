@@ -176,9 +176,11 @@ fn read_partition(
 }
 
 /// Offsets by time: the first of that time or later, the earliest, the latest.
-pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let state = shared.lock();
     let committed = request.isolation_level == READ_COMMITTED;
+    // Before version 4 there is no such field, and a value for it cannot be written.
+    let leader_epoch = if version >= 4 { 0 } else { -1 };
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
@@ -189,7 +191,9 @@ pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> List
                 time => log.offset_for_time(time).unwrap_or((-1, -1)),
             });
             match found {
-                Ok((offset, timestamp)) => answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(0),
+                Ok((offset, timestamp)) => {
+                    answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(leader_epoch)
+                }
                 Err(error) => answer.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
             }
         });
@@ -220,4 +224,38 @@ pub(crate) fn delete_records(shared: &Shared, request: DeleteRecordsRequest) -> 
         DeleteRecordsTopicResult::default().with_partitions(partitions.collect()).with_name(topic.name.clone())
     });
     DeleteRecordsResponse::default().with_topics(topics.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    use bytes::BytesMut;
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_protocol::messages::{ApiKey, TopicName};
+    use kafka_protocol::protocol::Encodable as _;
+
+    use crate::frame::APIS;
+    use crate::state::Topic;
+
+    /// kcat of some distributions asks in version 2, others in 1 or 7.
+    #[test]
+    fn offsets_are_answered_in_every_version_that_is_offered() {
+        let shared = Shared::new(([127, 0, 0, 1], 1).into(), crate::Config::default());
+        let name = StrBytes::from_static_str("t");
+        shared.lock().topics.insert(name.clone(), Topic::new(1, HashMap::new()));
+        let offered = APIS.iter().find(|api| api.key == ApiKey::ListOffsets).unwrap();
+        for version in offered.min..=offered.max {
+            for timestamp in [LATEST, EARLIEST, GREATEST_TIME, 5] {
+                let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+                let topic =
+                    ListOffsetsTopic::default().with_name(TopicName(name.clone())).with_partitions(vec![partition]);
+                let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+                let response = list_offsets(&shared, request, version);
+                let encoded = response.encode(&mut BytesMut::new(), version);
+                assert!(encoded.is_ok(), "version {version}, {timestamp}: {encoded:?}");
+            }
+        }
+    }
 }
