@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Process, Program};
-use crate::{http, wait_until};
+use crate::{checker, http, wait_until};
 
 /// How long a process may take to be there.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -138,6 +138,21 @@ impl Pipeline {
             let name = process.name.clone();
             assert!(process.ended().is_none(), "{name} ended by itself:\n{}", process.errors());
         }
+    }
+
+    /// Waits until this many edits are stored, and judges the whole: exact, with all services alive.
+    ///
+    /// # Panics
+    /// With the verdict, where it is anything else.
+    pub fn expect_exact(&mut self, edits: usize, limit: Duration) {
+        let table = self.table();
+        wait_until("every edit is stored", limit, || {
+            self.expect_all_alive();
+            checker::rows(&table) >= edits
+        });
+        let verdict = checker::check(self.simulator, self.broker, &table);
+        println!("{verdict}");
+        assert!(verdict.is_exact() && verdict.stored == edits, "{verdict}");
     }
 
     /// The lines that a service logged, as JSON.

@@ -13,17 +13,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-fn exact_in_the_end(pipeline: &mut Pipeline, edits: usize) {
-    let table = pipeline.table();
-    wait_until("every edit is stored", LIMIT, || {
-        pipeline.expect_all_alive();
-        checker::rows(&table) >= edits
-    });
-    let verdict = checker::check(pipeline.simulator, pipeline.broker, &table);
-    println!("{verdict}");
-    assert!(verdict.is_exact() && verdict.stored == edits, "{verdict}");
-}
-
 /// The value of a metric without labels, as a service shows it.
 fn metric(pipeline: &Pipeline, service: &str, name: &str) -> Option<f64> {
     let started = pipeline.logs(service).into_iter().find(|line| line["message"] == "started")?;
@@ -61,7 +50,7 @@ fn a_standby_of_ingest_opens_no_connection_and_takes_over_from_the_killed() {
     pipeline.service(first[0]).kill();
     wait_until("the standby acts", LIMIT, || acting(&pipeline) == [standby]);
     pipeline.start_service(first[0]);
-    exact_in_the_end(&mut pipeline, edits);
+    pipeline.expect_exact(edits, LIMIT);
     assert!(pipeline.logs(standby).iter().all(|line| !line.to_string().contains("(429)")), "one connection at a time");
 }
 
@@ -97,7 +86,7 @@ fn scaled(rebalance: &'static str) {
     for service in ["sink-2", "sink-3"] {
         pipeline.start_service(service);
     }
-    exact_in_the_end(&mut pipeline, 9_000);
+    pipeline.expect_exact(9_000, LIMIT);
     let protocols: BTreeSet<String> = pipeline
         .logs("sink-1")
         .iter()

@@ -23,20 +23,10 @@ fn sentences(pipeline: &Pipeline, part: &str) -> Vec<String> {
     messages.filter(|message| message.contains(part)).collect()
 }
 
-fn exact_in_the_end(pipeline: &mut Pipeline, edits: usize) {
-    let table = pipeline.table();
-    wait_until("every edit is stored", LIMIT, || {
-        pipeline.expect_all_alive();
-        checker::rows(&table) >= edits
-    });
-    let verdict = checker::check(pipeline.simulator, pipeline.broker, &table);
-    assert!(verdict.is_exact() && verdict.stored == edits, "{verdict}");
-}
-
 #[test]
 fn a_403_says_what_to_set_and_tries_again() {
     let mut pipeline = started(&["--rate", "max", "--edits", "200", "--status", "403", "--status-times", "2"], &[]);
-    exact_in_the_end(&mut pipeline, 200);
+    pipeline.expect_exact(200, LIMIT);
     let told = sentences(&pipeline, "403");
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("WIKI_CONTACT"), "{told:?}");
@@ -47,7 +37,7 @@ fn a_429_is_tried_again_when_the_server_said() {
     let started_at = Instant::now();
     let options = ["--rate", "max", "--edits", "200", "--status", "429", "--retry-after", "3"];
     let mut pipeline = started(&options, &[]);
-    exact_in_the_end(&mut pipeline, 200);
+    pipeline.expect_exact(200, LIMIT);
     let told = sentences(&pipeline, "429");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("trying again in 3.0 s"), "{told:?}");
@@ -58,7 +48,7 @@ fn a_429_is_tried_again_when_the_server_said() {
 fn the_cut_after_the_lifetime_is_normal_and_loses_nothing() {
     let options = ["--rate", "400", "--edits", "3000", "--lifetime-ms", "1500", "--piece-bytes", "700"];
     let mut pipeline = started(&options, &[]);
-    exact_in_the_end(&mut pipeline, 3000);
+    pipeline.expect_exact(3000, LIMIT);
     let told = sentences(&pipeline, "every 15 minutes");
     assert!(told.len() >= 3, "{told:?}");
     assert!(pipeline.logs("ingest").iter().all(|line| line["level"] != "ERROR"), "a planned cut is no error");
@@ -69,7 +59,7 @@ fn a_silent_connection_is_cut_and_resumed() {
     let mut pipeline = started(&["--rate", "max", "--edits", "200", "--silent"], &["--stream-idle-ms", "700"]);
     wait_until("the silence is noticed", LIMIT, || !sentences(&pipeline, "sent nothing for").is_empty());
     assert_eq!(http::request(pipeline.simulator, "PUT", "/faults", "{}").unwrap().0, 200);
-    exact_in_the_end(&mut pipeline, 200);
+    pipeline.expect_exact(200, LIMIT);
 }
 
 #[test]
@@ -81,7 +71,7 @@ fn an_error_event_a_redirect_and_a_broken_gateway_are_told_apart() {
     wait_until("the redirect is told", LIMIT, || !sentences(&pipeline, "redirect").is_empty());
     put(r#"{"status":502,"status_times":1}"#);
     wait_until("the gateway is told", LIMIT, || !sentences(&pipeline, "out of order (502)").is_empty());
-    exact_in_the_end(&mut pipeline, 2500);
+    pipeline.expect_exact(2500, LIMIT);
 }
 
 #[test]

@@ -81,15 +81,7 @@ pub(crate) static WIKIS: [(Wiki, u64); 14] = [
         ),
         40,
     ),
-    (
-        wiki!(
-            "zhwiki",
-            "zh.wikipedia.org",
-            Han,
-            ["Talk", "User", "User talk", "Wikipedia", "File", "Template", "Category", "Page"]
-        ),
-        30,
-    ),
+    (wiki!("zhwiki", "zh.wikipedia.org", Han, ENGLISH), 30),
     (
         wiki!(
             "hewiki",
