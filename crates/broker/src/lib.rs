@@ -21,6 +21,7 @@
 //! | [`batch`], [`log`] | a record batch's bytes; a partition's log |
 //! | [`state`] | all that the lock covers; retention |
 //! | [`topics`], [`records`] | topic requests; produce, fetch, offsets by time |
+//! | [`settings`] | the settings of topics |
 //! | [`transactions`] | producer ids, fencing, the end of a transaction |
 //! | [`group`] | both group protocols, committed offsets |
 
@@ -30,6 +31,7 @@ mod group;
 mod log;
 mod net;
 mod records;
+mod settings;
 mod state;
 mod topics;
 mod transactions;

@@ -24,6 +24,8 @@ const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const GREATEST_TIME: i64 = -3;
+/// How far a producer's time may be ahead of the broker's, as Apache Kafka has it since version 4.
+const MOST_AHEAD_MS: i64 = 3_600_000;
 /// Most bytes of one fetch answer, whatever the client asks.
 const MAX_FETCH_BYTES: usize = 64 << 20;
 
@@ -81,6 +83,9 @@ fn append(
             BadBatch::Invalid => ResponseError::InvalidRecord,
         })?;
         state.topics.log(topic, data.index)?;
+        if append_time.is_none() && header.max_timestamp > now_ms() + MOST_AHEAD_MS {
+            return Err(ResponseError::InvalidTimestamp);
+        }
         if header.is_transactional() {
             state.transactions.check_produce(transactional_id, &header, topic, data.index)?;
         }

@@ -19,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::log::Log;
+use crate::settings::{self, DEFAULTS};
 use crate::state::{NODE, Shared, Topic};
 
 const TOPIC_RESOURCE: i8 = 2;
@@ -28,16 +29,6 @@ const TOPIC_CONFIG: i8 = 1;
 const DEFAULT_CONFIG: i8 = 5;
 const MAX_PARTITIONS: i32 = 1_000;
 const MAX_NAME: usize = 249;
-
-/// What a topic without a setting of its own has.
-const DEFAULTS: [(&str, &str); 6] = [
-    ("cleanup.policy", "delete"),
-    ("max.message.bytes", "1048588"),
-    ("message.timestamp.type", "CreateTime"),
-    ("min.insync.replicas", "1"),
-    ("retention.bytes", "-1"),
-    ("retention.ms", "-1"),
-];
 
 /// The one broker, and the topics asked for.
 pub(crate) fn metadata(shared: &Shared, request: MetadataRequest, version: i16) -> MetadataResponse {
@@ -161,6 +152,10 @@ fn check_new(wanted: &CreatableTopic) -> Result<usize, ResponseError> {
     };
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(ResponseError::InvalidPartitions);
+    }
+    let set = wanted.configs.iter().filter_map(|config| Some((&config.name, config.value.as_ref()?)));
+    if !set.into_iter().all(|(name, value)| settings::is_valid(name, value)) {
+        return Err(ResponseError::InvalidConfig);
     }
     usize::try_from(partitions).map_err(|_| ResponseError::InvalidPartitions)
 }

@@ -7,6 +7,9 @@
 //! | --- | --- |
 //! | [`process`] | processes started, killed with `kill -9`, asked to end |
 //! | [`pipeline`] | a broker, a simulator and the services, as a story needs them |
+//! | [`kafka`] | Apache Kafka itself: nodes started and killed |
+//! | [`target`] | where a story's topics are |
+//! | [`chaos`] | the long fault runs: services killed, then nodes |
 //! | [`checker`] | served, raw, enriched and stored, compared |
 //! | [`http`] | the few requests that stories make |
 //! | [`recorded`] | recordings, and what each of their events must become |
@@ -14,13 +17,16 @@
 //! | [`conformance`] | the Kafka protocol as this pipeline uses it, checked against any broker |
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story says what broke by panicking")]
 
+pub mod chaos;
 pub mod checker;
 pub mod conformance;
 pub mod http;
+pub mod kafka;
 pub mod pipeline;
 pub mod process;
 pub mod random;
 pub mod recorded;
+pub mod target;
 
 use std::time::{Duration, Instant};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Process, Program};
+use crate::target::Target;
 use crate::{checker, http, wait_until};
 
 /// How long a process may take to be there.
@@ -19,16 +20,16 @@ const QUICK_SESSION: [&str; 4] = ["-X", "session.timeout.ms=1500", "-X", "heartb
 #[derive(Debug)]
 pub struct Pipeline {
     folder: TempDir,
-    /// The broker's address.
-    pub broker: SocketAddr,
+    /// Where the topics are.
+    pub target: Target,
     /// The simulator's address.
     pub simulator: SocketAddr,
     ingest_options: Vec<String>,
     rebalance: &'static str,
     // Fields are dropped in this order: services first.
     services: BTreeMap<String, Process>,
-    _simulator_process: Process,
-    _broker_process: Process,
+    _simulator: Process,
+    broker_process: Option<Process>,
 }
 
 /// What a pipeline is made of.
@@ -55,24 +56,37 @@ impl Parts {
 }
 
 impl Pipeline {
-    /// Starts broker and simulator; services are started one by one.
+    /// Starts an embedded broker and a simulator; services are started one by one.
     ///
     /// # Panics
     /// Where they do not start.
     #[must_use]
     pub fn start(parts: &Parts) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (broker_process, broker) = start_broker(folder.path());
+        let (broker, address) = start_broker(folder.path());
+        Self::make(parts, folder, Target::whole(address), Some(broker))
+    }
+
+    /// Starts a simulator beside a cluster that is there; services are started one by one.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn on(target: Target, parts: &Parts) -> Self {
+        Self::make(parts, tempfile::tempdir().unwrap(), target, None)
+    }
+
+    fn make(parts: &Parts, folder: TempDir, target: Target, broker_process: Option<Process>) -> Self {
         let (simulator_process, simulator) = start_simulator(&parts.simulator, folder.path());
         Self {
             folder,
-            broker,
+            target,
             simulator,
             ingest_options: parts.ingest.clone(),
             rebalance: parts.rebalance,
             services: BTreeMap::new(),
-            _simulator_process: simulator_process,
-            _broker_process: broker_process,
+            _simulator: simulator_process,
+            broker_process,
         }
     }
 
@@ -93,24 +107,29 @@ impl Pipeline {
     /// # Panics
     /// Where there is no such service.
     pub fn start_service(&mut self, name: &str) {
-        let broker = self.broker.to_string();
-        let common = ["--kafka-bootstrap-servers", &broker, "--http", "127.0.0.1:0", "--log-format", "json"];
+        let Target { bootstrap, prefix, copies } = &self.target;
+        let common = ["--kafka-bootstrap-servers", bootstrap, "--http", "127.0.0.1:0", "--log-format", "json"];
+        let prefixed = ["--topic-prefix", prefix];
         let program = match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-') {
             "ingest" => Program::new("ingest")
                 .with(common)
+                .with(prefixed)
+                .with(["--replication-factor", &copies.to_string()])
                 .with(["--stream-url", &format!("http://{}/v2/stream/recentchange", self.simulator)])
                 .with(["--start", "earliest", "--backoff-min-ms", "50", "--backoff-max-ms", "500"])
                 .with(self.ingest_options.clone()),
-            "enricher" => Program::new("enricher").with(common).with(["--rebalance", self.rebalance]),
+            "enricher" => Program::new("enricher").with(common).with(prefixed).with(["--rebalance", self.rebalance]),
             "sink" => Program::new("sink")
                 .with(common)
+                .with(prefixed)
                 .with(["--rebalance", self.rebalance, "--sink-name", name])
                 .with(["--sqlite-file".to_owned(), self.table().display().to_string()]),
             _ => panic!("there is no service {name}"),
         };
         // In KIP-848 the broker decides on the session, and the client refuses the setting.
         let decides = self.rebalance != "consumer" || name.starts_with("ingest");
-        let program = if decides { program.with(QUICK_SESSION) } else { program };
+        let is_embedded = self.broker_process.is_some();
+        let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
         let process = program.start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
     }
@@ -150,7 +169,7 @@ impl Pipeline {
             self.expect_all_alive();
             checker::rows(&table) >= edits
         });
-        let verdict = checker::check(self.simulator, self.broker, &table);
+        let verdict = checker::check(self.simulator, &self.target, &table);
         println!("{verdict}");
         assert!(verdict.is_exact() && verdict.stored == edits, "{verdict}");
     }

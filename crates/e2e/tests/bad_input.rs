@@ -114,7 +114,7 @@ fn recording() -> (Vec<u8>, BTreeMap<String, usize>) {
 fn dead_letters(pipeline: &Pipeline) -> BTreeMap<String, usize> {
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     for topic in ["dlq.wikipedia-raw", "dlq.wikipedia-events"] {
-        for record in checker::read_topic(pipeline.broker, topic).into_values().flatten() {
+        for record in checker::read_topic(&pipeline.target, topic).into_values().flatten() {
             let reason = checker::header(&record, "__connect.errors.exception.class.name");
             let origin = checker::header(&record, "__connect.errors.connector.name");
             assert!(["ingest", "enricher", "sink"].contains(&origin.as_str()), "{origin}");

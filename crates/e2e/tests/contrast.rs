@@ -26,7 +26,7 @@ fn run(ingest: &[&str]) -> checker::Verdict {
         settled = if rows == settled.0 { (rows, settled.1 + 1) } else { (rows, 0) };
         rows == EDITS || settled.1 > 120 && checker::served(pipeline.simulator, "edit").len() + 900 > EDITS
     });
-    checker::check(pipeline.simulator, pipeline.broker, &table)
+    checker::check(pipeline.simulator, &pipeline.target, &table)
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn exact(seed: u64) {
     let table = pipeline.table();
     wait_until("every edit is stored", LIMIT, || checker::rows(&table) >= EDITS);
     pipeline.expect_all_alive();
-    let verdict = checker::check(pipeline.simulator, pipeline.broker, &table);
+    let verdict = checker::check(pipeline.simulator, &pipeline.target, &table);
     println!("seed {seed}, {KILLS} kills: {verdict}");
     assert!(verdict.is_exact(), "seed {seed}: {verdict}");
     for service in SERVICES {

@@ -122,15 +122,15 @@ fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
     pipeline.service("sink-1").kill();
     let stored = checker::rows(&table);
     let enriched = |pipeline: &Pipeline| -> usize {
-        checker::read_topic(pipeline.broker, "wikipedia-events").values().map(Vec::len).sum()
+        checker::read_topic(&pipeline.target, "wikipedia-events").values().map(Vec::len).sum()
     };
     wait_until("all is enriched", LIMIT, || enriched(&pipeline) == 6_000);
 
     // Most of each partition is deleted before it was stored, as retention does to a sink that was away too long.
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", pipeline.broker.to_string()).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", &pipeline.target.bootstrap).create().unwrap();
     let mut list = TopicPartitionList::new();
-    for (partition, records) in checker::read_topic(pipeline.broker, "wikipedia-events") {
+    for (partition, records) in checker::read_topic(&pipeline.target, "wikipedia-events") {
         let behind = records[records.len() * 3 / 4].offset();
         list.add_partition_offset("wikipedia-events", partition, Offset::Offset(behind)).unwrap();
     }

@@ -89,13 +89,13 @@ fn a_stream_that_forgot_more_than_the_margin_leaves_a_gap_in_the_ledger() {
     wait_until("ingest goes on", LIMIT, || checker::served(pipeline.simulator, "edit").len() > before + 200);
     let mut gaps = Vec::new();
     wait_until("the gap is in the ledger", LIMIT, || {
-        gaps = checker::read_topic(pipeline.broker, "wikipedia-gaps").remove(&0).unwrap_or_default();
+        gaps = checker::read_topic(&pipeline.target, "wikipedia-gaps").remove(&0).unwrap_or_default();
         !gaps.is_empty()
     });
     // What came after it proves nothing about it: it stays open.
     let before = checker::served(pipeline.simulator, "edit").len();
     wait_until("ingest goes on", LIMIT, || checker::served(pipeline.simulator, "edit").len() > before + 3000);
-    gaps = checker::read_topic(pipeline.broker, "wikipedia-gaps").remove(&0).unwrap_or_default();
+    gaps = checker::read_topic(&pipeline.target, "wikipedia-gaps").remove(&0).unwrap_or_default();
     assert_eq!(gaps.len(), 1, "one gap, and nothing that healed it");
     use rdkafka::message::Message as _;
     let gap: serde_json::Value = serde_json::from_slice(gaps[0].payload().unwrap()).unwrap();

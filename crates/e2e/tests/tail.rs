@@ -27,7 +27,7 @@ fn the_console_consumer_shows_what_it_is_asked_for() {
     }
     let table = pipeline.table();
     wait_until("every edit is stored", LIMIT, || checker::rows(&table) == EDITS);
-    let broker = pipeline.broker;
+    let broker: std::net::SocketAddr = pipeline.target.bootstrap.parse().unwrap();
 
     let lines = tail(broker, &["--from-beginning", "--format", "offsets", "--idle-ms", "1500"]);
     assert_eq!(lines.len(), EDITS);

@@ -1,6 +1,6 @@
 //! Records: what goes in comes out, and offsets mean what they should.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
@@ -14,6 +14,7 @@ use super::{ANSWER, Check, Cluster, Outcome, expect, numbers, until, values, wri
 pub(super) const CHECKS: &[Check] = &[
     ("key_headers_and_timestamp_survive", whole_record),
     ("the_log_stamps_records_where_it_should", append_time),
+    ("a_time_far_ahead_is_refused", time_ahead),
     ("gzip_survives", |cluster| compressed(cluster, "gzip")),
     ("snappy_survives", |cluster| compressed(cluster, "snappy")),
     ("lz4_survives", |cluster| compressed(cluster, "lz4")),
@@ -27,6 +28,14 @@ pub(super) const CHECKS: &[Check] = &[
     ("a_reader_goes_on_at_its_commit_and_keeps_its_note", resume),
 ];
 
+const HOUR_MS: i64 = 3_600_000;
+
+/// A time that brokers take: neither ahead nor past its retention. Milliseconds.
+fn hour_ago() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or_default() - HOUR_MS
+}
+
 fn whole_record(cluster: &Cluster) -> Outcome {
     let topic = cluster.topic("t", 1, &[])?;
     let producer = cluster.producer(&[]);
@@ -34,7 +43,7 @@ fn whole_record(cluster: &Cluster) -> Outcome {
         .insert(Header { key: "text", value: Some("ünï") })
         .insert(Header { key: "none", value: None::<&[u8]> })
         .insert(Header { key: "text", value: Some("again") });
-    let now = 1_800_000_000_123;
+    let now = hour_ago();
     let record = BaseRecord::to(&topic).partition(0).key("k").payload("v").headers(headers).timestamp(now);
     producer.send(record).map_err(|(error, _)| error.to_string())?;
     let empty: BaseRecord<'_, (), ()> = BaseRecord::to(&topic).partition(0);
@@ -68,6 +77,21 @@ fn append_time(cluster: &Cluster) -> Outcome {
     }
 }
 
+fn time_ahead(cluster: &Cluster) -> Outcome {
+    let topic = cluster.topic("t", 1, &[])?;
+    let producer = cluster.transactional("p", 10_000);
+    producer.init_transactions(ANSWER).map_err(|error| error.to_string())?;
+    producer.begin_transaction().map_err(|error| error.to_string())?;
+    let ahead = hour_ago() + 3 * HOUR_MS;
+    let record = BaseRecord::to(&topic).partition(0).key("k").payload("v").timestamp(ahead);
+    producer.send(record).map_err(|(error, _)| error.to_string())?;
+    // The commit fails because its record was not delivered.
+    if producer.commit_transaction(ANSWER).is_ok() {
+        return Err("a record of two hours ahead was taken".to_owned());
+    }
+    expect("records", &cluster.read(&topic, 0)?.len(), &0)
+}
+
 fn compressed(cluster: &Cluster, codec: &str) -> Outcome {
     let topic = cluster.topic("t", 1, &[])?;
     let producer = cluster.producer(&[("compression.type", codec), ("linger.ms", "20")]);
@@ -93,7 +117,7 @@ fn bounds(cluster: &Cluster) -> Outcome {
 fn times(cluster: &Cluster) -> Outcome {
     let topic = cluster.topic("t", 1, &[])?;
     let producer = cluster.producer(&[("linger.ms", "50")]);
-    let base = 1_800_000_000_000_i64;
+    let base = hour_ago();
     for number in 0..20 {
         let value = number.to_string();
         let record = BaseRecord::to(&topic).partition(0).key("k").payload(&value).timestamp(base + number * 100);

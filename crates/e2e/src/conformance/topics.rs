@@ -14,6 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("partitions_can_be_added_and_not_taken", grow),
     ("a_deleted_topic_is_gone", delete),
     ("settings_can_be_described", describe),
+    ("a_setting_that_is_unknown_or_out_of_bounds_is_refused", bad_settings),
     ("retention_by_bytes_drops_the_oldest", retention),
     ("deleted_records_raise_the_start", delete_records),
 ];
@@ -82,9 +83,10 @@ fn describe(cluster: &Cluster) -> Outcome {
 }
 
 fn retention(cluster: &Cluster) -> Outcome {
-    let topic = cluster.topic("t", 1, &[("retention.bytes", "20000"), ("segment.bytes", "16384")])?;
+    // As small as segments may be: only whole ones are dropped.
+    let topic = cluster.topic("t", 1, &[("retention.bytes", "1200000"), ("segment.bytes", "1048576")])?;
     let producer = cluster.producer(&[("batch.num.messages", "50")]);
-    let value = "x".repeat(500);
+    let value = "x".repeat(5_000);
     for _ in 0..20 {
         for number in 0..50 {
             let key = number.to_string();
@@ -98,6 +100,16 @@ fn retention(cluster: &Cluster) -> Outcome {
         let (low, high) = reader.fetch_watermarks(&topic, 0, ANSWER).ok()?;
         (low > 0 && high == 1000).then_some(())
     })
+}
+
+fn bad_settings(cluster: &Cluster) -> Outcome {
+    for (name, value) in [("segment.bytes", "16384"), ("retention.ms", "soon"), ("no.such.setting", "1")] {
+        match cluster.topic("t", 1, &[(name, value)]) {
+            Err(why) if why.contains("InvalidConfig") => {}
+            other => return Err(format!("{name}={value}: {other:?}")),
+        }
+    }
+    Ok(())
 }
 
 fn delete_records(cluster: &Cluster) -> Outcome {

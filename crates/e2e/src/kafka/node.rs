@@ -1,0 +1,180 @@
+//! One node of Apache Kafka: broker and controller in one process.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::security;
+
+/// Any: all clusters here live in folders of their own.
+const CLUSTER_ID: &str = "d2lraXBlZGlhLWV2ZW50cw";
+
+/// The ports of a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) plain: u16,
+    pub(super) secure: u16,
+    controller: u16,
+}
+
+impl Ports {
+    /// Ports that are free now.
+    pub(super) fn free() -> Self {
+        let held: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [plain, secure, controller] = held.map(|listener| listener.local_addr().unwrap().port());
+        Self { plain, secure, controller }
+    }
+}
+
+/// A node, running or killed.
+#[derive(Debug)]
+pub(super) struct Node {
+    folder: PathBuf,
+    jars: PathBuf,
+    running: Option<Running>,
+}
+
+/// The shell that watches over a JVM, and the JVM's process id.
+#[derive(Debug)]
+struct Running {
+    guard: Child,
+    jvm: u32,
+}
+
+impl Node {
+    /// Writes the configuration of node `index` of a cluster with these ports, and formats its disk.
+    pub(super) fn prepare(jars: &Path, folder: &Path, index: usize, ports: &[Ports]) -> Self {
+        let node = Self { folder: folder.join(format!("node-{}", index + 1)), jars: jars.to_owned(), running: None };
+        std::fs::create_dir_all(&node.folder).unwrap();
+        std::fs::write(node.properties(), properties(&node.folder, index, ports, folder)).unwrap();
+        let formatted = java(&node.jars)
+            .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
+            .arg(node.properties())
+            .output()
+            .unwrap();
+        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        node
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    /// Starts the JVM. It ends with this process, however this process ends: the shell around it waits for its own
+    /// standard input to be closed.
+    pub(super) fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let java = java(&self.jars);
+        let mut guard = Command::new("sh")
+            .args(["-c", r#"log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -9 $! 2>/dev/null"#, "guard"])
+            .arg(self.folder.join("log"))
+            .arg(java.get_program())
+            .args(java.get_args())
+            .arg("kafka.Kafka")
+            .arg(self.properties())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let jvm = line.trim().parse().unwrap();
+        self.running = Some(Running { guard, jvm });
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let killed = Command::new("kill").args(["-9", &running.jvm.to_string()]).status();
+            assert!(killed.is_ok_and(|status| status.success()), "a node ended by itself:\n{}", self.log());
+            drop(running.guard.stdin.take());
+            running.guard.wait().unwrap();
+        }
+    }
+
+    /// What it said.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            drop(running.guard.stdin.take());
+            // It is on its way out already; nothing is left to be done if it is not.
+            let _ = running.guard.wait();
+        }
+    }
+}
+
+/// A small JVM that starts quickly: its code is compiled once and lightly.
+fn java(jars: &Path) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(["-Xms96m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+        .arg("-cp")
+        .arg(jars.join("*"));
+    command
+}
+
+/// As a small production cluster would be set, with shorter time-outs so that a dead node or member is noticed in
+/// seconds, and few internal partitions.
+fn properties(folder: &Path, index: usize, ports: &[Ports], cluster: &Path) -> String {
+    let Ports { plain, secure, controller } = ports[index];
+    let id = index + 1;
+    let data = folder.join("data");
+    let voters: Vec<String> =
+        (1..).zip(ports).map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller)).collect();
+    let copies = ports.len().min(3);
+    let in_sync = copies.saturating_sub(1).max(1);
+    format!(
+        "process.roles=broker,controller\n\
+         node.id={id}\n\
+         controller.quorum.voters={voters}\n\
+         controller.listener.names=CONTROLLER\n\
+         listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+         inter.broker.listener.name=PLAINTEXT\n\
+         log.dirs={data}\n\
+         default.replication.factor={copies}\n\
+         min.insync.replicas={in_sync}\n\
+         unclean.leader.election.enable=false\n\
+         auto.create.topics.enable=false\n\
+         offsets.topic.replication.factor={copies}\n\
+         offsets.topic.num.partitions=6\n\
+         transaction.state.log.replication.factor={copies}\n\
+         transaction.state.log.min.isr={in_sync}\n\
+         transaction.state.log.num.partitions=6\n\
+         share.coordinator.state.topic.replication.factor={copies}\n\
+         share.coordinator.state.topic.min.isr={in_sync}\n\
+         transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n\
+         group.initial.rebalance.delay.ms=0\n\
+         group.min.session.timeout.ms=1000\n\
+         group.consumer.min.session.timeout.ms=1000\n\
+         group.consumer.session.timeout.ms=6000\n\
+         group.consumer.min.heartbeat.interval.ms=200\n\
+         group.consumer.heartbeat.interval.ms=500\n\
+         broker.session.timeout.ms=4000\n\
+         broker.heartbeat.interval.ms=500\n\
+         log.initial.task.delay.ms=500\n\
+         log.retention.check.interval.ms=1000\n\
+         log.segment.delete.delay.ms=1000\n\
+         log.cleaner.dedupe.buffer.size=10485760\n\
+         num.network.threads=2\n\
+         num.io.threads=4\n\
+         {security}",
+        voters = voters.join(","),
+        data = data.display(),
+        security = security::properties(cluster),
+    )
+}
