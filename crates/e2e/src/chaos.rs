@@ -87,6 +87,7 @@ pub fn services_killed(cluster: &Cluster, seed: u64) -> Outcome {
         // On average the kills take nine tenths of the way.
         let further = random.index(2 * EDITS * 9 / 10 / KILLS as usize);
         wait_until("the pipeline goes on", LIMIT, || {
+            pipeline.expect_all_alive();
             let now = checker::progress(&table);
             now >= before + further || now >= EDITS
         });
@@ -100,13 +101,16 @@ pub fn services_killed(cluster: &Cluster, seed: u64) -> Outcome {
 #[must_use]
 pub fn nodes_killed(cluster: &mut Cluster, seed: u64) -> Outcome {
     let started = Instant::now();
-    let pipeline = start(cluster, "nodes", seed);
+    let mut pipeline = start(cluster, "nodes", seed);
     let table = pipeline.table();
     let mut random = Random::new(seed);
     for node in 0..NODES {
         let before = checker::progress(&table);
         let further = random.index(EDITS / NODES / 2);
-        wait_until("the pipeline goes on", LIMIT, || checker::progress(&table) >= before + further);
+        wait_until("the pipeline goes on", LIMIT, || {
+            pipeline.expect_all_alive();
+            checker::progress(&table) >= before + further
+        });
         println!("seed {seed}: node {} is killed, at {} edits", node + 1, checker::progress(&table));
         cluster.kill(node);
         let without = checker::progress(&table);

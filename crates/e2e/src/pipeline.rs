@@ -26,6 +26,7 @@ pub struct Pipeline {
     pub simulator: SocketAddr,
     ingest_options: Vec<String>,
     rebalance: &'static str,
+    options: Vec<String>,
     // Fields are dropped in this order: services first.
     services: BTreeMap<String, Process>,
     _simulator: Process,
@@ -41,6 +42,8 @@ pub struct Parts {
     pub ingest: Vec<String>,
     /// Rebalancing protocol.
     pub rebalance: &'static str,
+    /// Further options of every service.
+    pub services: Vec<String>,
 }
 
 impl Parts {
@@ -51,6 +54,7 @@ impl Parts {
             simulator: options.iter().map(|option| (*option).to_owned()).collect(),
             ingest: Vec::new(),
             rebalance: "cooperative",
+            services: Vec::new(),
         }
     }
 }
@@ -84,6 +88,7 @@ impl Pipeline {
             simulator,
             ingest_options: parts.ingest.clone(),
             rebalance: parts.rebalance,
+            options: parts.services.clone(),
             services: BTreeMap::new(),
             _simulator: simulator_process,
             broker_process,
@@ -130,7 +135,7 @@ impl Pipeline {
         let decides = self.rebalance != "consumer" || name.starts_with("ingest");
         let is_embedded = self.broker_process.is_some();
         let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
-        let process = program.start(name, self.folder.path());
+        let process = program.with(self.options.clone()).start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
     }
 
@@ -146,6 +151,19 @@ impl Pipeline {
     pub fn kill_and_restart(&mut self, name: &str) {
         self.service(name).kill();
         self.start_service(name);
+    }
+
+    /// An ended service is not expected to be alive; its logs stay.
+    pub fn forget(&mut self, name: &str) {
+        self.services.remove(name);
+    }
+
+    /// The value of a metric without labels, as a running service shows it now.
+    #[must_use]
+    pub fn metric(&self, service: &str, name: &str) -> Option<f64> {
+        let started = self.logs(service).into_iter().rfind(|line| line["message"] == "started")?;
+        let text = http::get(started["address"].as_str()?.parse().ok()?, "/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Panics with the words of a service that ended by itself.
@@ -177,8 +195,17 @@ impl Pipeline {
     /// The lines that a service logged, as JSON.
     #[must_use]
     pub fn logs(&self, name: &str) -> Vec<serde_json::Value> {
-        let errors = self.services.get(name).map(Process::errors).unwrap_or_default();
-        errors.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let errors = std::fs::read(self.folder().join(format!("{name}.err"))).unwrap_or_default();
+        String::from_utf8_lossy(&errors).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            println!("what the services said stands in {}", self.folder.path().display());
+        }
     }
 }
 

@@ -101,5 +101,6 @@ fn unsafe_stands_in_one_module_only() {
             text.contains(&keyword) || text.contains(&function)
         })
         .collect();
-    assert_eq!(with, [workspace().join("crates/kafka/src/ffi.rs")]);
+    let module = workspace().join("crates/kafka/src/ffi");
+    assert!(!with.is_empty() && with.iter().all(|file| file.starts_with(&module)), "{with:?}");
 }

@@ -1,30 +1,44 @@
-//! The consumer group of the raw topic: partitions come and go, each with a thread of its own.
+//! The consumer group of the raw topic: partitions come and go, and are handed to the mappers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Sender};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use kafka::{Error, GroupMember, Kafka, Polled, Rebalance, TopicPartition};
+use schema::{Mapping, Topics};
 use service::health::Readiness;
-use service::{CancellationToken, Failure, Heartbeat, Service};
+use service::{Failure, Heartbeat, Service};
 
 use crate::Config;
+use crate::committer::Committer;
+use crate::lane::Lane;
+use crate::mapper::{Letter, Mapper};
 use crate::metrics::EnricherMetrics;
-use crate::partition;
 
 /// One turn of the loop.
 const TURN: Duration = Duration::from_millis(100);
+/// What is open is committed before a partition is given back, if that takes no longer; else its writer is dropped,
+/// and the next owner fences it.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// A mapper turns at least this often.
+const MAPPER_LIMIT: Duration = Duration::from_secs(30);
 
-/// What all partitions share.
+/// What all partitions share; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Flags.
     pub config: Config,
     /// Clients.
     pub kafka: Kafka,
+    /// Topic names.
+    pub topics: Arc<Topics>,
+    /// Which changes become edits, and how.
+    pub mapping: Arc<Mapping>,
+    /// Our place in the consumer group.
+    pub member: Arc<GroupMember>,
     /// Metrics.
     pub metrics: Arc<EnricherMetrics>,
     /// The frame.
@@ -45,54 +59,26 @@ impl Context {
     }
 }
 
-/// A partition on its thread.
-struct Running {
-    stop: CancellationToken,
-    thread: JoinHandle<Result<(), Failure>>,
-}
+/// A mapper's letter box, and its thread, which sleeps when it has nothing to do.
+type LetterBox = (Sender<Letter>, Thread);
 
-type Partitions = BTreeMap<TopicPartition, Running>;
+/// The mappers and what they were given.
+struct Assignment {
+    mappers: Vec<LetterBox>,
+    owned: BTreeSet<TopicPartition>,
+    stays: u64,
+}
 
 /// Follows the group until shutdown. Blocks.
 ///
 /// # Errors
-/// What ended a partition for good.
+/// What ended the group's consumer for good.
 pub fn follow(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
-    let topics = context.config.kafka.topics();
-    let group = context.config.kafka.prefixed("wiki-enricher");
-    let member = context
-        .kafka
-        .member(&group, &[topics.raw.as_str()], context.config.rebalance)
-        .map_err(|error| Failure::Config(error.sentence()))?;
-    let member = Arc::new(member);
-    let mut running = Partitions::new();
-    context.readiness.ok("standing by");
-    while !context.service.shutdown.is_cancelled() {
-        heartbeat.beat();
-        let polled = member.poll(TURN);
-        if let Polled::Failed(error) = &polled
-            && let Some(sentence) = kafka::group::fatal(error)
-        {
-            return Err(Failure::Runtime(sentence));
-        }
-        if let Polled::Rebalance(rebalance) = polled {
-            let started = Instant::now();
-            match &rebalance {
-                Rebalance::Assigned(partitions) => begin(context, &member, partitions, &mut running)?,
-                Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => {
-                    end(partitions, &mut running)?;
-                    answered(member.release(partitions));
-                }
-            }
-            context.metrics.group().rebalanced(&rebalance, started.elapsed());
-            context.show_readiness();
-        }
-        let ended: Vec<TopicPartition> =
-            running.iter().filter(|(_, task)| task.thread.is_finished()).map(|(at, _)| at.clone()).collect();
-        end(&ended, &mut running)?;
-    }
-    let all: Vec<TopicPartition> = running.keys().cloned().collect();
-    end(&all, &mut running)
+    let mut assignment = Assignment { mappers: start_mappers(context)?, owned: BTreeSet::new(), stays: 0 };
+    let followed = assignment.follow(context, heartbeat);
+    let all: Vec<TopicPartition> = assignment.owned.iter().cloned().collect();
+    assignment.end(&all);
+    followed
 }
 
 fn answered(answer: Result<(), Error>) {
@@ -100,46 +86,112 @@ fn answered(answer: Result<(), Error>) {
         tracing::warn!(error = error.sentence(), "rebalance not answered; the group asks again");
     }
 }
-
-/// Starts a thread for each partition, waits until all know their position, and takes them on from there.
-fn begin(
-    context: &Context,
-    member: &Arc<GroupMember>,
-    partitions: &[TopicPartition],
-    running: &mut Partitions,
-) -> Result<(), Failure> {
-    let (starts, positions) = mpsc::channel();
-    for at in partitions {
-        let queue = member
-            .queue(at)
-            .ok_or_else(|| Failure::Runtime(format!("no queue for {} partition {}", at.topic, at.partition)))?;
-        let stop = context.service.shutdown.child_token();
-        let task = partition::Task::new(context, member, at.clone(), queue, stop.clone());
-        let starts = starts.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("enrich-{}", at.partition))
-            .spawn(move || task.run(starts))
-            .map_err(|error| Failure::Runtime(format!("cannot start a thread: {error}")))?;
-        running.insert(at.clone(), Running { stop, thread });
-    }
-    drop(starts);
-    // Ends when each thread has told its position or has ended.
-    let starts: Vec<(TopicPartition, i64)> = positions.iter().collect();
-    answered(member.assign(&starts));
-    Ok(())
+/// Half as many as there are processors, unless configured: librdkafka's threads need the other half.
+fn start_mappers(context: &Context) -> Result<Vec<LetterBox>, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if context.config.threads == 0 { processors.div_ceil(2) } else { context.config.threads };
+    let start = |index: usize| {
+        let (sender, letters) = mpsc::channel();
+        let (introduce, introduced) = mpsc::channel();
+        context.service.tasks.spawn_thread(&format!("map-{index}"), MAPPER_LIMIT, move |heartbeat| {
+            drop(introduce.send(std::thread::current()));
+            Mapper::new(letters).run(&heartbeat)
+        })?;
+        let thread = introduced.recv().map_err(|_| Failure::Runtime("a mapper's thread ended at once".to_owned()))?;
+        Ok((sender, thread))
+    };
+    (0..count).map(start).collect()
 }
 
-/// Stops threads: what is open is committed if that goes quickly, else left to the successor.
-fn end(partitions: &[TopicPartition], running: &mut Partitions) -> Result<(), Failure> {
-    let stopped: Vec<Running> = partitions.iter().filter_map(|at| running.remove(at)).collect();
-    for task in &stopped {
-        task.stop.cancel();
+fn send((letters, thread): &LetterBox, letter: Letter) {
+    // A mapper that ended has ended the service already.
+    drop(letters.send(letter));
+    thread.unpark();
+}
+
+impl Assignment {
+    /// Answers rebalances until shutdown.
+    fn follow(&mut self, context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        context.readiness.ok("standing by");
+        while !context.service.shutdown.is_cancelled() {
+            heartbeat.beat();
+            let polled = context.member.poll(TURN);
+            if let Polled::Failed(error) = &polled
+                && let Some(sentence) = kafka::group::fatal(error)
+            {
+                return Err(Failure::Runtime(sentence));
+            }
+            let Polled::Rebalance(rebalance) = polled else { continue };
+            let started = Instant::now();
+            match &rebalance {
+                Rebalance::Assigned(partitions) => self.begin(context, partitions)?,
+                Rebalance::Revoked(partitions) => {
+                    self.end(partitions);
+                    answered(context.member.release(partitions));
+                }
+                Rebalance::Lost(partitions) => {
+                    self.forget(partitions);
+                    answered(context.member.release(partitions));
+                }
+            }
+            context.metrics.group().rebalanced(&rebalance, started.elapsed());
+            context.show_readiness();
+        }
+        Ok(())
     }
-    let mut result = Ok(());
-    for task in stopped {
-        let ended =
-            task.thread.join().unwrap_or_else(|_| Err(Failure::Runtime("a partition's thread panicked".to_owned())));
-        result = result.and(ended);
+
+    fn mapper(&self, at: &TopicPartition) -> &LetterBox {
+        let index = usize::try_from(at.partition).unwrap_or(0) % self.mappers.len();
+        &self.mappers[index]
     }
-    result
+
+    /// Gives each partition to its mapper, waits until all know their position, and takes them on from there.
+    fn begin(&mut self, context: &Context, partitions: &[TopicPartition]) -> Result<(), Failure> {
+        let (starts, positions) = mpsc::channel();
+        for at in partitions {
+            self.stays += 1;
+            let mapper = self.mapper(at).clone();
+            let queue = context
+                .member
+                .queue(at, mapper.1.clone())
+                .ok_or_else(|| Failure::Runtime(format!("no queue for {} partition {}", at.topic, at.partition)))?;
+            let stay = (at.clone(), self.stays);
+            let committer = Committer::start(context, stay, mapper.clone(), starts.clone())?;
+            let lane = Lane::new(context, at.clone(), self.stays, queue, committer);
+            send(&mapper, Letter::Begin(Box::new(lane)));
+            self.owned.insert(at.clone());
+        }
+        drop(starts);
+        // Ends when each committer has told its position or has ended.
+        let starts: Vec<(TopicPartition, i64)> = positions.iter().collect();
+        answered(context.member.assign(&starts));
+        Ok(())
+    }
+
+    /// Gives partitions back: what is open is committed if that goes quickly, else left to the successor.
+    fn end(&mut self, partitions: &[TopicPartition]) {
+        let (told, ends) = mpsc::channel();
+        for at in partitions {
+            send(self.mapper(at), Letter::End(vec![at.clone()], told.clone()));
+        }
+        drop(told);
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        let mut waiting: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        while let Ok(at) = ends.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            waiting.remove(&at);
+        }
+        let late: Vec<TopicPartition> = waiting.into_iter().cloned().collect();
+        if !late.is_empty() {
+            tracing::warn!(partitions = late.len(), "left without their last commit: the next owner decides on it");
+        }
+        self.forget(&late);
+        self.owned.retain(|at| !partitions.contains(at));
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        for at in partitions {
+            send(self.mapper(at), Letter::Forget(vec![at.clone()]));
+            self.owned.remove(at);
+        }
+    }
 }

@@ -1,25 +1,30 @@
 //! Maps raw edits to enriched edits, partition by partition, each once.
 //!
-//! A partition is the unit: one thread, one fenced transactional writer, one position. The position travels in
-//! the output records, so whoever takes a partition over reads its last output and knows where to go on.
+//! A partition is the unit: one fenced transactional writer, one position. The position travels in the output
+//! records, so whoever takes a partition over reads its last output and knows where to go on.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`config`], [`metrics`] | as in every service |
 //! | [`assignment`] | the consumer group: partitions come and go |
-//! | [`partition`] | one partition: recover, map, write, commit |
+//! | [`mapper`] | a thread that maps the records of several partitions |
+//! | [`lane`] | one partition in its hands: records in, edits out, when to commit |
+//! | [`committer`] | the blocking half of one partition: fence and recover, commit |
 //! | [`progress`] | where a partition stands (pure) |
 
 pub mod assignment;
+pub mod committer;
 pub mod config;
+pub mod lane;
+pub mod mapper;
 pub mod metrics;
-pub mod partition;
 pub mod progress;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::Kafka;
+use schema::Mapping;
 use service::{Failure, Service};
 
 pub use config::Config;
@@ -44,7 +49,14 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     }
     reachable.ok("topics are there");
     let metrics = Arc::new(EnricherMetrics::new(&service.metrics, config.rebalance));
+    let group = config.kafka.prefixed(&config.group);
+    let member = kafka
+        .member(&group, &[topics.raw.as_str()], config.rebalance)
+        .map_err(|error| Failure::Config(error.sentence()))?;
     let context = assignment::Context {
+        mapping: Arc::new(Mapping::new(&config.event_types)),
+        topics: Arc::new(topics),
+        member: Arc::new(member),
         config,
         kafka,
         metrics,

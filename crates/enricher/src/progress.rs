@@ -39,7 +39,7 @@ impl Progress {
     /// Works out the position from what is durable: the last output, and the committed offset with its metadata.
     /// The further one counts. Without either, the partition begins at the log's start.
     #[must_use]
-    pub fn recover(last_output: Option<&EventHeaders>, committed: Option<(i64, &str)>, log_start: i64) -> Self {
+    pub fn recover(last_output: Option<&EventHeaders<'_>>, committed: Option<(i64, &str)>, log_start: i64) -> Self {
         let from_output = last_output.map(|last| Self {
             next_input: last.raw_offset + 1,
             next_seq: last.seq + 1,
@@ -97,7 +97,7 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn output(seq: i64, raw_offset: i64, raw_seq: i64) -> EventHeaders {
+    fn output(seq: i64, raw_offset: i64, raw_seq: i64) -> EventHeaders<'static> {
         EventHeaders { id: "e".into(), seq, raw_offset, raw_seq, received_at_ms: 0 }
     }
 

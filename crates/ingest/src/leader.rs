@@ -85,7 +85,7 @@ pub fn lead(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
                     return Err(Failure::Runtime(sentence));
                 }
             }
-            Polled::Record(_) | Polled::End(_) | Polled::Nothing => {}
+            Polled::Record(_) | Polled::Nothing => {}
         }
         if running.as_ref().is_some_and(|term| term.thread.is_finished())
             && let Some(term) = running.take()

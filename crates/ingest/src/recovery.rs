@@ -64,15 +64,15 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
         for partition in all {
             match last.get(&partition) {
                 Some(record) => {
-                    let headers =
-                        RawHeaders::read(&kafka::Headers(record)).map_err(|rejection| foreign(topic, &rejection))?;
+                    let source = kafka::Headers(record);
+                    let headers = RawHeaders::read(&source).map_err(|rejection| foreign(topic, &rejection))?;
                     state.raise_seq(topic, partition, headers.seq + 1);
                     state.seen = true;
                     if !headers.backfill
                         && let Some(time) = log_time(&headers.sse_id)
                     {
                         state.pass(time);
-                        newest = newest.max(Some((time, headers.sse_id)));
+                        newest = newest.max(Some((time, headers.sse_id.into_owned())));
                     }
                 }
                 None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {

@@ -274,9 +274,9 @@ impl<'a> Term<'a> {
         }
         let partition = partition_of(key.as_bytes(), self.partitions.get(&topic).copied().unwrap_or(1));
         let headers = RawHeaders {
-            id: event.id.clone(),
+            id: event.id.as_str().into(),
             seq: self.state.take_seq(&topic, partition),
-            sse_id: sse_id.to_owned(),
+            sse_id: sse_id.into(),
             received_at_ms: now_ms(),
             backfill: false,
         };

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
@@ -24,6 +24,9 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
 use crate::{Error, Rebalancing, ffi};
+
+/// What the end of a transaction takes in each partition's log.
+const MARKER: i64 = 1;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +55,6 @@ pub enum Polled<'a> {
     Record(BorrowedMessage<'a>),
     /// A rebalance to be answered.
     Rebalance(Rebalance),
-    /// The present end of a partition.
-    End(i32),
     /// The client reports an error; it goes on by itself unless it is fatal.
     Failed(KafkaError),
     /// Nothing within the time.
@@ -130,8 +131,8 @@ fn unassign(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) ->
     }
 }
 
-/// A queue of one partition's records, to be read on a thread of its own.
-pub type Queue = PartitionQueue<GroupContext>;
+/// One partition's records, to be taken in batches.
+pub type Queue = ffi::PartitionQueue<GroupContext>;
 
 /// One member of a consumer group.
 pub struct GroupMember {
@@ -178,7 +179,6 @@ impl GroupMember {
         let polled = self.consumer.poll(limit);
         match polled {
             Some(Ok(message)) => Polled::Record(message),
-            Some(Err(KafkaError::PartitionEOF(partition))) => Polled::End(partition),
             Some(Err(error)) => Polled::Failed(error),
             None => self.consumer.context().next().map_or(Polled::Nothing, Polled::Rebalance),
         }
@@ -206,10 +206,11 @@ impl GroupMember {
         unassign(&self.consumer, &list).map_err(Error::doubt("give partitions back"))
     }
 
-    /// Gives a partition's records a queue of their own; before [`GroupMember::assign`].
+    /// Gives a partition's records a queue of their own, before [`GroupMember::assign`]; `waked` is unparked when
+    /// records come into the empty queue.
     #[must_use]
-    pub fn queue(&self, at: &TopicPartition) -> Option<Queue> {
-        self.consumer.split_partition_queue(&at.topic, at.partition)
+    pub fn queue(&self, at: &TopicPartition, waked: Thread) -> Option<Queue> {
+        ffi::PartitionQueue::split(&self.consumer, &at.topic, at.partition, waked)
     }
 
     /// Stops and continues fetching a partition from an offset: the way back after a doubt.
@@ -268,10 +269,12 @@ impl GroupMember {
         self.consumer.group_metadata().ok_or_else(|| Error::Stop("the consumer has no group".to_owned()))
     }
 
-    /// The end of a partition as the last fetch saw it.
+    /// How many offsets lie between `next` and the partition's end as the last fetch saw it; 0 where that is at most
+    /// the marker that ends a transaction, which is no record.
     #[must_use]
-    pub fn cached_end(&self, at: &TopicPartition) -> Option<i64> {
-        ffi::cached_end(&self.consumer, &at.topic, at.partition)
+    pub fn behind(&self, at: &TopicPartition, next: i64) -> i64 {
+        let left = ffi::cached_end(&self.consumer, &at.topic, at.partition).map_or(0, |end| end - next);
+        if left <= MARKER { 0 } else { left }
     }
 }
 

@@ -158,6 +158,7 @@ impl GroupMetrics {
         if let Some(since) = self.paused_since.remove(at) {
             let pause = now.duration_since(since).as_secs_f64();
             self.pause_seconds.with_label_values(&[self.rebalancing.as_str()]).observe(pause);
+            tracing::info!(partition = at.partition, pause_seconds = pause, "partition resumed");
         }
         self.last_record.insert(at.clone(), now);
     }

@@ -26,7 +26,7 @@
 //! | [`topics`] | topics made idempotently, and what they are |
 //! | [`dead_letter`] | headers of a dead letter |
 //! | [`record`] | headers of a consumed record |
-//! | [`ffi`] | the only `unsafe`: librdkafka's own commit, topic ids, watermarks |
+//! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks |
 
 pub mod client;
 pub mod config;
@@ -44,7 +44,8 @@ pub mod writer;
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::Error;
-pub use group::{GroupMember, Polled, Rebalance, TopicPartition};
+pub use ffi::Fetched;
+pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
 pub use record::Headers;
 pub use tail::Tail;
-pub use writer::{FencedWriter, Outgoing};
+pub use writer::{FencedWriter, Outgoing, Queued};

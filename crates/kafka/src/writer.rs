@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 
 use crate::context::Context;
 use crate::{Error, ffi};
@@ -39,8 +38,24 @@ pub struct Outgoing<'a> {
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
+/// Whether there was room for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It is on its way.
+    Taken,
+    /// The queue is full: commit what is open, or try again a little later.
+    Full,
+}
+
+fn refused(record: &Outgoing<'_>, code: RDKafkaErrorCode) -> Error {
+    let doing = format!("write to {} partition {}", record.topic, record.partition);
+    Error::Doubt { doing, source: KafkaError::MessageProduction(code) }
+}
+
 /// The one writer of its transactional id.
 pub struct FencedWriter {
+    // Before the producer: they are dropped in this order.
+    topics: Vec<(String, ffi::TopicHandle)>,
     producer: BaseProducer<Context>,
     transactional_id: String,
     is_open: bool,
@@ -57,6 +72,7 @@ impl FencedWriter {
     pub(crate) fn start(producer: BaseProducer<Context>, transactional_id: &str) -> Result<Self, Error> {
         producer.init_transactions(INIT_LIMIT).map_err(Error::doubt(format!("start writer {transactional_id}")))?;
         Ok(Self {
+            topics: Vec::new(),
             producer,
             transactional_id: transactional_id.to_owned(),
             is_open: false,
@@ -87,32 +103,36 @@ impl FencedWriter {
     /// # Errors
     /// [`Error::Doubt`]: drop the writer.
     pub fn send(&mut self, record: &Outgoing<'_>) -> Result<(), Error> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in record.headers {
-            headers = headers.insert(Header { key, value: *value });
-        }
-        let mut outgoing = BaseRecord::to(record.topic)
-            .partition(record.partition)
-            .key(record.key)
-            .payload(record.value)
-            .headers(headers);
         let started = Instant::now();
-        loop {
-            match self.producer.send(outgoing) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again))
-                    if started.elapsed() < QUEUE_LIMIT =>
-                {
-                    outgoing = again;
-                    self.producer.poll(QUEUE_PAUSE);
-                    self.waited_for_queue += QUEUE_PAUSE;
-                }
-                Err((source, _)) => {
-                    let doing = format!("write to {} partition {}", record.topic, record.partition);
-                    return Err(Error::Doubt { doing, source });
-                }
+        while self.try_send(record)? == Queued::Full {
+            if started.elapsed() >= QUEUE_LIMIT {
+                return Err(refused(record, RDKafkaErrorCode::QueueFull));
             }
+            self.producer.poll(QUEUE_PAUSE);
+            self.waited_for_queue += QUEUE_PAUSE;
         }
+        Ok(())
+    }
+
+    /// Writes a record within the open transaction, if there is room for it.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: drop the writer.
+    pub fn try_send(&mut self, record: &Outgoing<'_>) -> Result<Queued, Error> {
+        let known = self.topics.iter().position(|(name, _)| name == record.topic);
+        let index = known.map_or_else(|| self.learn(record), Ok)?;
+        match ffi::produce(&self.producer, &self.topics[index].1, record) {
+            Ok(()) => Ok(Queued::Taken),
+            Err(RDKafkaErrorCode::QueueFull) => Ok(Queued::Full),
+            Err(code) => Err(refused(record, code)),
+        }
+    }
+
+    fn learn(&mut self, record: &Outgoing<'_>) -> Result<usize, Error> {
+        let handle = ffi::TopicHandle::new(&self.producer, record.topic)
+            .ok_or_else(|| refused(record, RDKafkaErrorCode::InvalidTopic))?;
+        self.topics.push((record.topic.to_owned(), handle));
+        Ok(self.topics.len() - 1)
     }
 
     /// Writes a group's offsets within the open transaction; refused if the member lost its place meanwhile. Blocks.

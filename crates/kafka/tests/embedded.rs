@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use broker::Broker;
-use kafka::{GroupMember, Kafka, KafkaConfig, Outgoing, Polled, Rebalance, Rebalancing, TopicPartition};
+use kafka::{
+    Fetched, GroupMember, Kafka, KafkaConfig, Outgoing, Polled, Queue, Rebalance, Rebalancing, TopicPartition,
+};
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::Message as _;
 use service::Metrics;
@@ -129,6 +131,44 @@ async fn offsets_are_given_with_the_assignment_in_every_protocol() {
     .unwrap();
 }
 
+/// Takes batches until `count` records are there, then as long again as librdkafka needs to notice the end.
+fn take(member: &GroupMember, queue: &Queue, count: usize) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut quiet_until = None;
+    while quiet_until.is_none_or(|until| Instant::now() < until) {
+        assert!(Instant::now() < deadline, "{offsets:?}");
+        drop(member.poll(Duration::from_millis(10)));
+        offsets.extend(queue.take(100).iter().filter(|fetched| fetched.failure().is_none()).map(Fetched::offset));
+        if offsets.len() >= count {
+            quiet_until.get_or_insert_with(|| Instant::now() + Duration::from_millis(500));
+        }
+    }
+    offsets
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_step_over_no_record_when_a_partition_is_paused_at_its_end() {
+    let (_broker, kafka) = start(1).await;
+    tokio::task::spawn_blocking(move || {
+        let mut writer = kafka.fenced_writer("w").unwrap();
+        write(&mut writer, 0, 0..3).unwrap();
+        let member = kafka.member("batches", &[TOPIC], Rebalancing::Cooperative).unwrap();
+        let Rebalance::Assigned(partitions) = next_rebalance(&member) else { panic!("not assigned") };
+        let at = partitions[0].clone();
+        let queue = member.queue(&at, std::thread::current()).unwrap();
+        member.assign(&[(at.clone(), 0)]).unwrap();
+        assert_eq!(take(&member, &queue, 3), [0, 1, 2]);
+        // As a rebalance does with the partitions that stay.
+        member.set_paused(std::slice::from_ref(&at), true).unwrap();
+        member.set_paused(std::slice::from_ref(&at), false).unwrap();
+        write(&mut writer, 0, 3..5).unwrap();
+        assert_eq!(take(&member, &queue, 2), [4, 5], "offset 3 is the marker of the first transaction");
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_member_takes_half_in_every_protocol() {
     let (_broker, kafka) = start(4).await;
@@ -167,7 +207,7 @@ impl Follower {
                 self.member.release(&partitions).unwrap();
                 self.owned.retain(|at| !partitions.contains(at));
             }
-            Polled::Record(_) | Polled::End(_) | Polled::Failed(_) | Polled::Nothing => {}
+            Polled::Record(_) | Polled::Failed(_) | Polled::Nothing => {}
         }
     }
 }

@@ -6,26 +6,32 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Text, content_id, event_type};
+use crate::event::{CANARY_DOMAIN, Text, content_id, event_type};
 use crate::namespace;
 use crate::rejection::{Reason, Rejection, parse};
 
 /// An enriched change. The first nine fields keep the names and meanings of the original tutorial; fields are
 /// only ever added.
+// Texts borrow from the bytes that they were read from, as far as those hold no escapes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Edit {
+pub struct Edit<'a> {
     /// Recent-changes id, unique per wiki only; null on some log events.
     pub id: Option<i64>,
     /// Domain of the wiki, such as `en.wikipedia.org`.
-    pub domain: String,
+    #[serde(borrow)]
+    pub domain: Cow<'a, str>,
     /// Namespace: the canonical English name for ids −2…15, else the wiki's own, else `unknown`.
-    pub namespace: String,
+    #[serde(borrow)]
+    pub namespace: Cow<'a, str>,
     /// Page title with its namespace prefix.
-    pub title: String,
+    #[serde(borrow)]
+    pub title: Cow<'a, str>,
     /// When the event was taken in, ISO 8601 UTC, as received (`meta.dt`).
-    pub timestamp: String,
+    #[serde(borrow)]
+    pub timestamp: Cow<'a, str>,
     /// User name, address or temporary account; null where it is redacted.
-    pub user_name: Option<String>,
+    #[serde(borrow)]
+    pub user_name: Option<Cow<'a, str>>,
     /// `bot` where the edit is flagged as one, else `human`.
     pub user_type: UserType,
     /// Length of the page before, in bytes; null for a new page.
@@ -33,16 +39,19 @@ pub struct Edit {
     /// Length of the page after, in bytes.
     pub new_length: Option<i64>,
     /// Unique id of the event (`meta.id`), or `sha256:` and the hash of the event where it has none.
-    pub event_id: String,
+    #[serde(borrow)]
+    pub event_id: Cow<'a, str>,
     /// `edit`, unless other types are routed to the same topic.
-    #[serde(rename = "type")]
-    pub change_type: String,
+    #[serde(borrow, rename = "type")]
+    pub change_type: Cow<'a, str>,
     /// Database name of the wiki, such as `enwiki`.
-    pub wiki: String,
+    #[serde(borrow)]
+    pub wiki: Cow<'a, str>,
     /// Namespace id.
     pub namespace_id: i64,
     /// The title's prefix where the namespace is not 0, else empty.
-    pub namespace_local: String,
+    #[serde(borrow)]
+    pub namespace_local: Cow<'a, str>,
     /// What kind of account made the edit.
     pub user_kind: UserKind,
     /// Revision before; null for a new page.
@@ -54,7 +63,8 @@ pub struct Edit {
     /// Whether the edit is patrolled; null where the wiki does not say.
     pub patrolled: Option<bool>,
     /// Edit summary.
-    pub comment: Option<String>,
+    #[serde(borrow)]
+    pub comment: Option<Cow<'a, str>>,
 }
 
 /// The original tutorial's two kinds of users.
@@ -155,9 +165,9 @@ struct Source<'a> {
     id: Option<i64>,
     #[serde(borrow, default, rename = "type", deserialize_with = "event_type")]
     kind: Option<Text<'a>>,
-    namespace: i64,
+    namespace: Option<i64>,
     #[serde(borrow)]
-    title: Text<'a>,
+    title: Option<Text<'a>>,
     #[serde(borrow)]
     comment: Option<Text<'a>>,
     #[serde(borrow)]
@@ -168,16 +178,52 @@ struct Source<'a> {
     length: Option<OldNew>,
     revision: Option<OldNew>,
     #[serde(borrow)]
-    wiki: Text<'a>,
+    wiki: Option<Text<'a>>,
 }
 
-/// Maps a raw record's value to the enriched edit. Pure: the same bytes on every replay.
-///
-/// # Errors
-/// A [`Rejection`] where the bytes are not JSON, or lack what every change has: `meta.domain`, `meta.dt`,
-/// `namespace`, `title`, `wiki`. All other fields may be missing.
-pub fn enrich(value: &[u8]) -> Result<Edit, Rejection> {
-    let source: Source<'_> = parse(value)?;
+/// The types of changes that become edits: `WIKI_EVENT_TYPES`, the same for every service of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    types: Vec<String>,
+}
+
+impl Mapping {
+    /// Maps changes of these types, such as `edit`.
+    #[must_use]
+    pub fn new(types: &[String]) -> Self {
+        Self { types: types.to_vec() }
+    }
+
+    /// Maps a raw record's value to the enriched edit; `None` for a canary and for a change of another type. Pure:
+    /// the same bytes on every replay.
+    ///
+    /// # Errors
+    /// A [`Rejection`] where the bytes are not JSON, or lack what every change has: `meta.domain`, `meta.dt`,
+    /// `namespace`, `title`, `wiki`. All other fields may be missing.
+    pub fn enrich<'a>(&self, value: &'a [u8]) -> Result<Option<Edit<'a>>, Rejection> {
+        let source: Source<'a> = parse(value)?;
+        if source.meta.domain.0 == CANARY_DOMAIN {
+            return Ok(None);
+        }
+        let named = source.kind.as_ref().or(source.meta.stream.as_ref());
+        let change_type = named.map_or("", |kind| &kind.0);
+        if self.types.iter().any(|kept| kept == change_type) { edit(source, value).map(Some) } else { Ok(None) }
+    }
+}
+
+fn required<T>(field: Option<T>, name: &str) -> Result<T, Rejection> {
+    field.ok_or_else(|| Rejection::new(Reason::WrongShape, format!("missing field `{name}`")))
+}
+
+/// A part of a text, borrowed where the text is.
+fn part_of<'a>(text: &Cow<'a, str>, part: impl Fn(&str) -> &str) -> Cow<'a, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(part(text)),
+        Cow::Owned(text) => Cow::Owned(part(text).to_owned()),
+    }
+}
+
+fn edit<'a>(source: Source<'a>, value: &[u8]) -> Result<Edit<'a>, Rejection> {
     let Source {
         meta,
         id,
@@ -193,46 +239,53 @@ pub fn enrich(value: &[u8]) -> Result<Edit, Rejection> {
         revision,
         wiki,
     } = source;
+    let namespace_id = required(namespace_id, "namespace")?;
+    let title = required(title, "title")?.0;
     let bot = bot.unwrap_or(false);
     let length = length.unwrap_or_default();
     let revision = revision.unwrap_or_default();
     let user = user.map(|user| user.0);
-    let title = title.0.into_owned();
     let event_id = match meta.id {
-        Some(id) if !id.0.is_empty() => id.0.into_owned(),
-        _ => content_id(value),
+        Some(id) if !id.0.is_empty() => id.0,
+        _ => Cow::Owned(content_id(value)),
     };
-    let change_type = kind.or(meta.stream).map_or_else(String::new, |kind| kind.0.into_owned());
     Ok(Edit {
         id,
-        domain: meta.domain.0.into_owned(),
-        namespace: namespace::name(namespace_id, &title).0.to_owned(),
-        namespace_local: namespace::local(namespace_id, &title).to_owned(),
+        domain: meta.domain.0,
+        namespace: part_of(&title, |title| namespace::name(namespace_id, title).0),
+        namespace_local: part_of(&title, |title| namespace::local(namespace_id, title)),
         title,
-        timestamp: meta.dt.0.into_owned(),
+        timestamp: meta.dt.0,
         user_kind: UserKind::of(bot, user.as_deref()),
-        user_name: user.map(Cow::into_owned),
+        user_name: user,
         user_type: if bot { UserType::Bot } else { UserType::Human },
         old_length: length.old,
         new_length: length.new,
         event_id,
-        change_type,
-        wiki: wiki.0.into_owned(),
+        change_type: kind.or(meta.stream).map_or(Cow::Borrowed(""), |kind| kind.0),
+        wiki: required(wiki, "wiki")?.0,
         namespace_id,
         revision_old: revision.old,
         revision_new: revision.new,
         minor,
         patrolled,
-        comment: comment.map(|comment| comment.0.into_owned()),
+        comment: comment.map(|comment| comment.0),
     })
 }
 
-impl Edit {
+impl<'a> Edit<'a> {
     /// The edit as one line of JSON, the nine tutorial fields first.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        self.write_json(&mut json);
+        json
+    }
+
+    /// Appends the edit as one line of JSON: for a buffer that is used again.
+    pub fn write_json(&self, to: &mut Vec<u8>) {
         // Strings and integers only: serialising them into memory cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        let _ = serde_json::to_writer(to, self);
     }
 
     /// Reads the value of a `wikipedia-events` record.
@@ -241,7 +294,7 @@ impl Edit {
     /// A [`Rejection`] where the value is not an enriched edit, or where a text holds U+0000, which no
     /// PostgreSQL can store: every writer refuses it alike, so that the fate of a row does not depend on the
     /// destination.
-    pub fn from_json(value: &[u8]) -> Result<Self, Rejection> {
+    pub fn from_json(value: &'a [u8]) -> Result<Self, Rejection> {
         let edit: Self = parse(value)?;
         let texts = [
             &edit.domain,
@@ -258,12 +311,33 @@ impl Edit {
         }
         Ok(edit)
     }
+
+    /// The same edit, outliving the bytes that it was read from.
+    #[must_use]
+    pub fn into_owned(self) -> Edit<'static> {
+        fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+            Cow::Owned(text.into_owned())
+        }
+        Edit {
+            domain: owned(self.domain),
+            namespace: owned(self.namespace),
+            title: owned(self.title),
+            timestamp: owned(self.timestamp),
+            user_name: self.user_name.map(owned),
+            event_id: owned(self.event_id),
+            change_type: owned(self.change_type),
+            wiki: owned(self.wiki),
+            namespace_local: owned(self.namespace_local),
+            comment: self.comment.map(owned),
+            ..self
+        }
+    }
 }
 
 /// The JSON Schema of [`Edit`], as committed beside this crate.
 #[must_use]
 pub fn json_schema() -> String {
-    let schema = schemars::schema_for!(Edit);
+    let schema = schemars::schema_for!(Edit<'static>);
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
@@ -272,6 +346,11 @@ pub fn json_schema() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn enrich(value: &[u8]) -> Result<Edit<'_>, Rejection> {
+        let all = ["edit".to_owned(), String::new()];
+        Mapping::new(&all).enrich(value).map(|edit| edit.expect("an edit"))
+    }
 
     const FULL: &str = r#"{"meta":{"id":"e1","domain":"es.wikipedia.org","dt":"2026-01-02T03:04:05.678Z"},
         "id":4294967297,"type":"edit","namespace":104,"title":"Anexo:Uno","comment":"c","user":"~2026-12345-6",
@@ -331,5 +410,22 @@ mod tests {
         let rejection = enrich(br#"{"meta":{"domain":"d","dt":"t"},"namespace":0,"wiki":"w"}"#).unwrap_err();
         assert_eq!(rejection.reason, Reason::WrongShape);
         assert!(rejection.detail.contains("title"), "{rejection}");
+    }
+
+    #[test]
+    fn canaries_and_other_types_are_no_edits() {
+        let edits = Mapping::new(&["edit".to_owned()]);
+        let canary = br#"{"meta":{"domain":"canary","dt":"t"}}"#;
+        assert_eq!(edits.enrich(canary), Ok(None));
+        let log = FULL.replace(r#""type":"edit""#, r#""type":"log""#);
+        assert_eq!(edits.enrich(log.as_bytes()), Ok(None));
+        assert!(Mapping::new(&["log".to_owned()]).enrich(log.as_bytes()).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_edit_borrows_where_it_can() {
+        let edit = enrich(FULL.as_bytes()).unwrap();
+        assert!(matches!((&edit.title, &edit.namespace_local), (Cow::Borrowed(_), Cow::Borrowed(_))));
+        assert_eq!(edit.clone().into_owned(), edit);
     }
 }

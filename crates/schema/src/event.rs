@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::rejection::{Rejection, parse};
 
 /// The domain of the artificial events that prove a data centre alive.
-const CANARY_DOMAIN: &str = "canary";
+pub(crate) const CANARY_DOMAIN: &str = "canary";
 
 /// A text of the source, borrowed where it holds no escape.
 #[derive(Deserialize, Debug)]

@@ -6,7 +6,8 @@
 //! ```
 //! let value = br#"{"meta":{"id":"e-1","domain":"en.wikipedia.org","dt":"2026-01-02T03:04:05Z"},
 //!     "id":7,"type":"edit","namespace":1,"title":"Talk:Rust","wiki":"enwiki","user":"Ada","bot":false}"#;
-//! let edit = schema::enrich(value).unwrap();
+//! let mapping = schema::Mapping::new(&["edit".to_owned()]);
+//! let edit = mapping.enrich(value).unwrap().expect("a change of that type");
 //! assert_eq!(edit.namespace, "Talk");
 //! assert_eq!(edit.namespace_local, "Talk");
 //! ```
@@ -31,6 +32,6 @@ pub mod rejection;
 pub mod sse_id;
 pub mod topics;
 
-pub use edit::{Edit, enrich};
+pub use edit::{Edit, Mapping};
 pub use rejection::{Reason, Rejection};
 pub use topics::Topics;

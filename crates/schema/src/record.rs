@@ -3,6 +3,7 @@
 //! The position travels inside the record: whoever takes a partition over reads its last committed record
 //! and knows where to go on. Numbers are decimal text, so that a console consumer can read them.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use crate::rejection::{Reason, Rejection};
@@ -27,13 +28,13 @@ pub type Header = (&'static str, String);
 
 /// What ingest writes beside an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawHeaders {
+pub struct RawHeaders<'a> {
     /// `meta.id` or the content id.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Dense sequence of the raw partition.
     pub seq: i64,
     /// The SSE id as received.
-    pub sse_id: String,
+    pub sse_id: Cow<'a, str>,
     /// Unix milliseconds.
     pub received_at_ms: i64,
     /// Fetched after the fact.
@@ -42,9 +43,9 @@ pub struct RawHeaders {
 
 /// What the enricher writes beside an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventHeaders {
+pub struct EventHeaders<'a> {
     /// `meta.id` or the content id.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Dense sequence of this partition.
     pub seq: i64,
     /// Offset of the input.
@@ -61,14 +62,14 @@ pub trait HeaderSource {
     fn header(&self, name: &str) -> Option<&[u8]>;
 }
 
-impl RawHeaders {
+impl<'a> RawHeaders<'a> {
     /// The headers as they are produced, CloudEvents attributes in binary mode among them.
     #[must_use]
     pub fn to_headers(&self, domain: &str, stream: &str, change_type: &str, dt: &str) -> Vec<Header> {
         let mut headers = vec![
-            (CE_ID, self.id.clone()),
+            (CE_ID, self.id.to_string()),
             (SEQ, self.seq.to_string()),
-            (SSE_ID, self.sse_id.clone()),
+            (SSE_ID, self.sse_id.to_string()),
             (RECEIVED_AT, self.received_at_ms.to_string()),
             ("ce_specversion", "1.0".to_owned()),
             ("ce_source", format!("//{domain}")),
@@ -88,37 +89,38 @@ impl RawHeaders {
     ///
     /// # Errors
     /// [`Reason::BadHeader`] where one is missing or malformed.
-    pub fn read(source: &impl HeaderSource) -> Result<Self, Rejection> {
+    pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
         Ok(Self {
-            id: text(source, CE_ID)?,
+            id: text(source, CE_ID)?.into(),
             seq: number(source, SEQ)?,
-            sse_id: text(source, SSE_ID)?,
+            sse_id: text(source, SSE_ID)?.into(),
             received_at_ms: number(source, RECEIVED_AT)?,
             backfill: source.header(BACKFILL).is_some(),
         })
     }
 }
 
-impl EventHeaders {
-    /// The headers as they are produced.
-    #[must_use]
-    pub fn to_headers(&self) -> Vec<Header> {
-        vec![
-            (CE_ID, self.id.clone()),
-            (SEQ, self.seq.to_string()),
-            (RAW_OFFSET, self.raw_offset.to_string()),
-            (RAW_SEQ, self.raw_seq.to_string()),
-            (RECEIVED_AT, self.received_at_ms.to_string()),
-        ]
+impl<'a> EventHeaders<'a> {
+    /// Hands over the headers as they are produced; nothing is allocated for them.
+    pub fn with_headers<T>(&self, produce: impl FnOnce(&[(&str, Option<&[u8]>)]) -> T) -> T {
+        let mut numbers = [itoa::Buffer::new(); 4];
+        let [seq, raw_offset, raw_seq, received_at] = &mut numbers;
+        produce(&[
+            (CE_ID, Some(self.id.as_bytes())),
+            (SEQ, Some(seq.format(self.seq).as_bytes())),
+            (RAW_OFFSET, Some(raw_offset.format(self.raw_offset).as_bytes())),
+            (RAW_SEQ, Some(raw_seq.format(self.raw_seq).as_bytes())),
+            (RECEIVED_AT, Some(received_at.format(self.received_at_ms).as_bytes())),
+        ])
     }
 
     /// Reads the headers of an enriched record.
     ///
     /// # Errors
     /// [`Reason::BadHeader`] where one is missing or malformed.
-    pub fn read(source: &impl HeaderSource) -> Result<Self, Rejection> {
+    pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
         Ok(Self {
-            id: text(source, CE_ID)?,
+            id: text(source, CE_ID)?.into(),
             seq: number(source, SEQ)?,
             raw_offset: number(source, RAW_OFFSET)?,
             raw_seq: number(source, RAW_SEQ)?,
@@ -127,12 +129,10 @@ impl EventHeaders {
     }
 }
 
-fn text(source: &impl HeaderSource, name: &str) -> Result<String, Rejection> {
+fn text<'a>(source: &'a impl HeaderSource, name: &str) -> Result<&'a str, Rejection> {
     let bytes =
         source.header(name).ok_or_else(|| Rejection::new(Reason::BadHeader, format!("header {name} is missing")))?;
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not UTF-8")))?;
-    Ok(text.to_owned())
+    std::str::from_utf8(bytes).map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not UTF-8")))
 }
 
 fn number<T: FromStr>(source: &impl HeaderSource, name: &str) -> Result<T, Rejection> {
@@ -214,7 +214,12 @@ mod tests {
         let headers = Headers(raw.to_headers("en.wikipedia.org", "mediawiki.recentchange", "edit", "t"));
         assert_eq!(RawHeaders::read(&headers).unwrap(), raw);
         let event = EventHeaders { id: "e".into(), seq: 2, raw_offset: 7, raw_seq: 3, received_at_ms: 9 };
-        assert_eq!(EventHeaders::read(&Headers(event.to_headers())).unwrap(), event);
+        let headers = event.with_headers(|headers| {
+            let text = |value: &Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+            let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT];
+            Headers(names.into_iter().zip(headers).map(|(name, header)| (name, text(&header.1))).collect())
+        });
+        assert_eq!(EventHeaders::read(&headers).unwrap(), event);
     }
 
     #[test]

@@ -17,7 +17,8 @@ fn the_nine_tutorial_fields_come_first_and_are_required() {
     for field in nine {
         assert!(schema["properties"].get(field).is_some(), "{field} is gone");
     }
-    let edit = schema::enrich(br#"{"meta":{"domain":"d","dt":"t"},"namespace":0,"title":"T","wiki":"w"}"#).unwrap();
+    let event = br#"{"meta":{"domain":"d","dt":"t"},"type":"edit","namespace":0,"title":"T","wiki":"w"}"#;
+    let edit = schema::Mapping::new(&["edit".to_owned()]).enrich(event).unwrap().unwrap();
     let line = String::from_utf8(edit.to_json()).unwrap();
     let places: Vec<usize> = nine.iter().map(|field| line.find(&format!("\"{field}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");

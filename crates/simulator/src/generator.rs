@@ -392,8 +392,9 @@ mod tests {
             if event.kind == "canary" {
                 continue;
             }
-            let edit = schema::enrich(&event.data).unwrap();
-            assert_eq!((edit.event_id, edit.change_type.as_str()), (event.id, event.kind));
+            let mapping = schema::Mapping::new(&[event.kind.to_owned()]);
+            let edit = mapping.enrich(&event.data).unwrap().unwrap();
+            assert_eq!((edit.event_id.as_ref(), edit.change_type.as_ref()), (event.id.as_str(), event.kind));
             assert_ne!(edit.namespace, "unknown", "{}", edit.title);
         }
     }

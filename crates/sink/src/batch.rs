@@ -9,7 +9,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// A row of `edits`.
-    Store(Box<Edit>),
+    Store(Box<Edit<'static>>),
     /// A row of `edits_rejected`, with the record's value.
     Reject(Rejection, Vec<u8>),
 }

@@ -25,6 +25,9 @@ pub struct Config {
     /// How partitions move when replicas come and go.
     #[arg(long, env = "WIKI_REBALANCE", value_enum, default_value = "cooperative")]
     pub rebalance: Rebalancing,
+    /// Types of changes that are edits, where a hole is healed from the raw topic; the same as of ingest.
+    #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
+    pub event_types: Vec<String>,
     /// Where edits are stored.
     #[arg(long, env = "WIKI_WRITER", value_enum, default_value = "sqlite")]
     pub writer: WriterKind,

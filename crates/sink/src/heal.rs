@@ -2,6 +2,7 @@
 
 use kafka::{Error, Headers, Tail};
 use rdkafka::message::Message as _;
+use schema::Mapping;
 use schema::record::RawHeaders;
 
 use crate::batch::{Fate, Hole, Row};
@@ -25,17 +26,18 @@ pub struct Stretch<'a> {
 ///
 /// # Errors
 /// [`Error::Doubt`] where the cluster does not answer.
-pub fn rows(tail: &Tail, stretch: &Stretch<'_>, hole: Hole) -> Result<Option<Vec<Row>>, Error> {
+pub fn rows(tail: &Tail, mapping: &Mapping, stretch: &Stretch<'_>, hole: Hole) -> Result<Option<Vec<Row>>, Error> {
     let records = tail.records_between(stretch.topic, stretch.partition, stretch.from, stretch.until)?;
     let mut rows = Vec::new();
     for record in &records {
-        let Ok(headers) = RawHeaders::read(&Headers(record)) else { continue };
-        // What the enricher set aside has no place in the sequence.
-        let Ok(edit) = schema::enrich(record.payload().unwrap_or_default()) else { continue };
+        let source = Headers(record);
+        let Ok(headers) = RawHeaders::read(&source) else { continue };
+        // What the enricher set aside or skipped has no place in the sequence.
+        let Ok(Some(edit)) = mapping.enrich(record.payload().unwrap_or_default()) else { continue };
         let value = edit.to_json();
         let fate = match schema::Edit::from_json(&value) {
-            Ok(edit) => Fate::Store(Box::new(edit)),
-            Err(rejection) => Fate::Reject(rejection, value),
+            Ok(edit) => Fate::Store(Box::new(edit.into_owned())),
+            Err(rejection) => Fate::Reject(rejection, value.clone()),
         };
         let seq = hole.expected + i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let (raw_offset, received_at_ms) = (record.offset(), headers.received_at_ms);

@@ -23,8 +23,6 @@ pub struct Owned {
     pub last_raw_offset: i64,
     /// A hole that could not be healed: nothing more is taken.
     pub is_halted: bool,
-    /// Nothing is left to read at the moment.
-    pub at_end: bool,
     /// When ingest read the last record taken.
     pub last_received_at_ms: Option<i64>,
 }
@@ -37,7 +35,6 @@ impl Owned {
             next_offset: position.next_offset,
             last_raw_offset: position.last_raw_offset,
             is_halted: false,
-            at_end: false,
             last_received_at_ms: None,
         }
     }
@@ -132,6 +129,7 @@ fn base(source: &Source, partition: i32, start: i64, tail: &Tail) -> Result<Base
         return Ok(Base { seq: 0, offset: 0 });
     }
     let first = tail.first_record(&source.topic, partition, start)?;
-    let headers = first.as_ref().and_then(|record| EventHeaders::read(&Headers(record)).ok());
+    let source = first.as_ref().map(Headers);
+    let headers = source.as_ref().and_then(|source| EventHeaders::read(source).ok());
     Ok(Base { seq: headers.map_or(0, |headers| headers.seq), offset: start })
 }

@@ -9,8 +9,8 @@ use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use schema::Edit;
 use schema::record::EventHeaders;
+use schema::{Edit, Mapping};
 use service::health::Readiness;
 use service::{Failure, Heartbeat, Service};
 
@@ -42,6 +42,7 @@ pub struct Store {
     tail: Tail,
     outbox: Outbox,
     raw_topic: String,
+    mapping: Mapping,
     source: Source,
     owned: BTreeMap<i32, Owned>,
     batch: Batch,
@@ -88,6 +89,7 @@ impl Store {
             tail,
             outbox: Outbox::new(kafka, topics.events.clone(), dead_letters),
             raw_topic: topics.raw,
+            mapping: Mapping::new(&config.event_types),
             source: Source { topic: topics.events, topic_id, owner: config.sink_name.clone() },
             owned: BTreeMap::new(),
             batch: Batch { topic_id, parts: BTreeMap::new() },
@@ -111,11 +113,6 @@ impl Store {
             match member.poll(self.patience()) {
                 Polled::Record(record) => self.record(&record)?,
                 Polled::Rebalance(rebalance) => self.rebalance(&rebalance, heartbeat)?,
-                Polled::End(partition) => {
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.at_end = true;
-                    }
-                }
                 Polled::Failed(error) => self.failed(&error)?,
                 Polled::Nothing => {}
             }
@@ -149,13 +146,14 @@ impl Store {
         full || old
     }
 
-    fn failed(&self, error: &KafkaError) -> Result<(), Failure> {
+    fn failed(&mut self, error: &KafkaError) -> Result<(), Failure> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Err(Failure::Runtime(format!(
-                    "{} no longer holds what is to be stored next: {error}; records were deleted before they were stored",
-                    self.source.topic
-                )))
+                // Claiming again compares the table with what the topic holds, and heals or halts.
+                tracing::warn!(%error, "an offset was not there: claiming all partitions again");
+                let owned: Vec<i32> = self.owned.keys().copied().collect();
+                owned.into_iter().for_each(|partition| self.let_go(partition));
+                Ok(())
             }
             _ => match kafka::group::fatal(error) {
                 Some(sentence) => Err(Failure::Runtime(sentence)),
@@ -175,8 +173,8 @@ impl Store {
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_halted) else {
             return Ok(());
         };
-        owned.at_end = false;
-        let headers = match EventHeaders::read(&Headers(record)) {
+        let source = Headers(record);
+        let headers = match EventHeaders::read(&source) {
             Ok(headers) => headers,
             Err(rejection) => {
                 tracing::warn!(partition, offset = record.offset(), %rejection, "a record without a position was set aside");
@@ -196,7 +194,7 @@ impl Store {
             self.heal(partition, Hole { expected, found: headers.seq }, &headers, record.offset())?;
         }
         let fate = match Edit::from_json(value) {
-            Ok(edit) => Fate::Store(Box::new(edit)),
+            Ok(edit) => Fate::Store(Box::new(edit.into_owned())),
             Err(rejection) => Fate::Reject(rejection, value.to_vec()),
         };
         let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms } = headers;
@@ -216,7 +214,7 @@ impl Store {
     }
 
     /// Fills a hole from the raw topic, or halts the partition: nothing is stepped over.
-    fn heal(&mut self, partition: i32, hole: Hole, behind: &EventHeaders, offset: i64) -> Result<(), Failure> {
+    fn heal(&mut self, partition: i32, hole: Hole, behind: &EventHeaders<'_>, offset: i64) -> Result<(), Failure> {
         self.metrics.holes.inc();
         tracing::error!(
             partition,
@@ -227,7 +225,7 @@ impl Store {
         let from = self.owned.get(&partition).map_or(0, |owned| owned.last_raw_offset + 1);
         let topic = self.raw_topic.clone();
         let stretch = Stretch { topic: &topic, partition, from, until: behind.raw_offset, offset: offset - 1 };
-        match heal::rows(&self.tail, &stretch, hole) {
+        match heal::rows(&self.tail, &self.mapping, &stretch, hole) {
             Ok(Some(rows)) => {
                 tracing::info!(partition, rows = rows.len(), "healed");
                 for row in rows {
@@ -444,8 +442,7 @@ impl Store {
         self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
         for (partition, owned) in &self.owned {
             let at = self.at(*partition);
-            let end = self.member.cached_end(&at).filter(|_| !owned.at_end);
-            let left = end.map_or(0, |end| end - owned.next_offset);
+            let left = self.member.behind(&at, owned.next_offset);
             self.metrics.group.lagging(&at, left, owned.last_received_at_ms);
         }
     }

@@ -16,11 +16,12 @@ fn exact_writers(folder: &std::path::Path) -> Vec<Box<dyn Writer>> {
     vec![Box::new(Sqlite::open(&folder.join("edits.db")).unwrap())]
 }
 
-fn edit(id: &str) -> Edit {
+fn edit(id: &str) -> Edit<'static> {
     let event = format!(
         r#"{{"meta":{{"id":"{id}","domain":"d","dt":"2026-01-01T00:00:00Z"}},"type":"edit","namespace":0,"title":"T","wiki":"w"}}"#
     );
-    schema::enrich(event.as_bytes()).unwrap()
+    let mapped = schema::Mapping::new(&["edit".to_owned()]).enrich(event.as_bytes()).unwrap();
+    mapped.unwrap().into_owned()
 }
 
 fn row(seq: i64, fate: Fate) -> Row {

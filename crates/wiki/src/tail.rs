@@ -125,7 +125,7 @@ fn line(record: &BorrowedMessage<'_>, format: Format) -> String {
 }
 
 /// An edit as one line for people.
-pub(crate) fn pretty(edit: &Edit, partition: i32) -> String {
+pub(crate) fn pretty(edit: &Edit<'_>, partition: i32) -> String {
     let time = edit.timestamp.get(11..19).unwrap_or(&edit.timestamp);
     let change = match (edit.old_length, edit.new_length) {
         (Some(old), Some(new)) => format!(" ({:+})", new - old),

@@ -49,7 +49,6 @@ impl Cluster {
     ///
     /// # Panics
     /// Where it cannot be started.
-    #[must_use]
     pub fn shared() -> MutexGuard<'static, Self> {
         let mut cluster = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         // A story that failed may have left a node dead.
@@ -61,7 +60,6 @@ impl Cluster {
     ///
     /// # Panics
     /// Where it cannot be started.
-    #[must_use]
     pub fn to_break() -> MutexGuard<'static, Self> {
         static OWN: LazyLock<Mutex<Cluster>> = LazyLock::new(|| Mutex::new(Cluster::start(NODES)));
         let shared = Self::shared();

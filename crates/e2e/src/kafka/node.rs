@@ -28,6 +28,17 @@ impl Ports {
     }
 }
 
+/// Ends the JVM when the standard input ends or a signal comes, whatever became of the story.
+const GUARD: &str = r#"
+log=$1; shift
+"$@" >>"$log" 2>&1 &
+jvm=$!
+trap 'kill -9 $jvm 2>/dev/null; exit' TERM INT HUP
+echo $jvm
+read -r _
+kill -9 $jvm 2>/dev/null
+"#;
+
 /// A node, running or killed.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -68,7 +79,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let java = java(&self.jars);
         let mut guard = Command::new("sh")
-            .args(["-c", r#"log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -9 $! 2>/dev/null"#, "guard"])
+            .args(["-c", GUARD, "guard"])
             .arg(self.folder.join("log"))
             .arg(java.get_program())
             .args(java.get_args())

@@ -1,5 +1,6 @@
 //! Everything that is told on Apache Kafka itself: three nodes for this whole test process, one story at a time.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a story says what broke by panicking")]
 
 mod chaos;
 mod conformance;
+mod replicas;
+mod zombies;

@@ -268,7 +268,7 @@ fn insert_edit(
     topic_id: &str,
     partition: i32,
     row: &Row,
-    edit: &Edit,
+    edit: &Edit<'_>,
     stored_at: i64,
 ) -> Result<Option<Rejection>, WriteError> {
     let inserted = transaction.prepare_cached(INSERT).and_then(|mut statement| {

@@ -24,7 +24,7 @@ pub struct Stdout<W> {
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
-    edit: &'a Edit,
+    edit: &'a Edit<'static>,
     partition: i32,
     seq: i64,
 }

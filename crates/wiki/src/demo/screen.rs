@@ -92,7 +92,7 @@ impl Counts {
         Self { started, total: 0, at_figures: 0, figures_at: now, second: now, shown: 0 }
     }
 
-    fn edit(&mut self, edit: &Edit, partition: i32) {
+    fn edit(&mut self, edit: &Edit<'_>, partition: i32) {
         if self.total == 0 {
             println!("first edit after {:.1} s", self.started.elapsed().as_secs_f64());
         }

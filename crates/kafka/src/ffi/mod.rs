@@ -1,6 +1,9 @@
 //! The only `unsafe` of the workspace: calls of librdkafka that its binding does not offer, or offers too slowly.
 #![expect(unsafe_code, reason = "librdkafka is a C library; each call states why it is sound")]
 
+mod consume;
+mod produce;
+
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::time::Duration;
@@ -11,6 +14,9 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use uuid::Uuid;
+
+pub use consume::{Fetched, PartitionQueue};
+pub use produce::{TopicHandle, produce};
 
 /// Commits by librdkafka's own call, which flushes and waits on a condition.
 ///

@@ -1,0 +1,28 @@
+//! The long fault run on Apache Kafka: `chaos [SEED …]`, ten seeds where none is given.
+
+use std::process::ExitCode;
+
+use e2e::chaos;
+use e2e::kafka::Cluster;
+
+fn main() -> ExitCode {
+    let seeds: Result<Vec<u64>, _> = std::env::args().skip(1).map(|seed| seed.parse()).collect();
+    let Ok(mut seeds) = seeds else {
+        eprintln!("usage: chaos [SEED …]");
+        return ExitCode::from(2);
+    };
+    if seeds.is_empty() {
+        seeds.extend(1..=10);
+    }
+    let mut failed = 0;
+    let mut report = |what: &str, seed: u64, outcome: &chaos::Outcome| {
+        println!("seed {seed}, {what}: {outcome}");
+        failed += u32::from(!outcome.is_exact());
+    };
+    for seed in seeds {
+        report("30 services killed", seed, &chaos::services_killed(&Cluster::to_break(), seed));
+        report("each node killed", seed, &chaos::nodes_killed(&mut Cluster::to_break(), seed));
+    }
+    println!("{failed} runs were not exact");
+    ExitCode::from(u8::from(failed > 0))
+}

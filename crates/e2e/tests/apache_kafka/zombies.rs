@@ -1,0 +1,110 @@
+//! A replica that is stopped past its session and goes on later finds that others have taken over: its first write
+//! is refused, and nothing is lost or doubled.
+
+use std::time::{Duration, Instant};
+
+use e2e::checker;
+use e2e::kafka::Cluster;
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::wait_until;
+use serde_json::Value;
+
+const EDITS: usize = 30_000;
+const LIMIT: Duration = Duration::from_secs(120);
+/// How soon a zombie writes, or hears from the group that it is one.
+const AWAKE: Duration = Duration::from_secs(3);
+/// A zombie may hear from the group before it writes anything: then the next one is made.
+const ROUNDS: usize = 6;
+
+/// Two replicas of one service, the others around them, and how a refused write shows in the log.
+struct Story {
+    others: &'static [&'static str],
+    replicas: [&'static str; 2],
+    /// 1 or more while a replica is at work.
+    at_work: &'static str,
+    is_refused: fn(&Value) -> bool,
+}
+
+impl Story {
+    fn refused(&self, pipeline: &Pipeline, name: &str) -> usize {
+        pipeline.logs(name).iter().filter(|line| (self.is_refused)(line)).count()
+    }
+
+    fn is_at_work(&self, pipeline: &Pipeline, name: &str) -> bool {
+        pipeline.metric(name, self.at_work).is_some_and(|value| value >= 1.0)
+    }
+
+    fn tell(&self) {
+        let cluster = Cluster::shared();
+        let edits = EDITS.to_string();
+        let mut parts = Parts::with_simulator(&["--rate", "2000", "--edits", &edits, "--seed", "71"]);
+        parts.services = ["-X", "session.timeout.ms=1500", "-X", "heartbeat.interval.ms=300"].map(String::from).into();
+        let mut pipeline = Pipeline::on(cluster.target("zombies"), &parts);
+        for service in self.others.iter().chain(&self.replicas) {
+            pipeline.start_service(service);
+        }
+        let refused = (0..ROUNDS).find_map(|_| self.round(&mut pipeline));
+        println!("refused at the {}th try", refused.map_or(0, |tries| tries));
+        assert!(refused.is_some(), "no zombie wrote in {ROUNDS} rounds");
+        pipeline.expect_exact(EDITS, LIMIT);
+    }
+
+    /// Makes a zombie; gives the number of its refused writes, if there was one.
+    fn round(&self, pipeline: &mut Pipeline) -> Option<usize> {
+        let table = pipeline.table();
+        let mut zombie = None;
+        wait_until("a replica is at work", LIMIT, || {
+            pipeline.expect_all_alive();
+            zombie = self.replicas.into_iter().find(|name| self.is_at_work(pipeline, name));
+            zombie.is_some() && checker::progress(&table) > 500
+        });
+        let zombie = zombie.unwrap_or_default();
+        let successor = if zombie == self.replicas[0] { self.replicas[1] } else { self.replicas[0] };
+        let before = self.refused(pipeline, zombie);
+        pipeline.service(zombie).signal("STOP");
+        let stopped_at = checker::progress(&table);
+        wait_until("the other replica goes on alone", LIMIT, || {
+            self.is_at_work(pipeline, successor) && checker::progress(&table) > stopped_at + 2_500
+        });
+        pipeline.service(zombie).signal("CONT");
+        let deadline = Instant::now() + AWAKE;
+        while Instant::now() < deadline {
+            let refused = self.refused(pipeline, zombie) - before;
+            if refused > 0 {
+                return Some(refused);
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        None
+    }
+}
+
+/// A writer's doubt whose cause is that the broker knows a newer one, or a group without this member.
+fn is_fenced(line: &Value) -> bool {
+    let error = line["error"].as_str().unwrap_or_default();
+    let causes = ["Fenced", "InvalidProducerEpoch", "IllegalGeneration", "UnknownMember", "Fatal"];
+    line["message"] == "in doubt about a write: initialising again" && causes.iter().any(|cause| error.contains(cause))
+}
+
+#[test]
+fn a_zombie_ingest_is_fenced_at_its_first_write() {
+    let others = &["enricher", "sink"];
+    let replicas = ["ingest-1", "ingest-2"];
+    Story { others, replicas, at_work: "wiki_ingest_acting", is_refused: is_fenced }.tell();
+}
+
+#[test]
+fn a_zombie_enricher_is_fenced_at_its_first_write() {
+    let others = &["ingest", "sink"];
+    let replicas = ["enricher-1", "enricher-2"];
+    Story { others, replicas, at_work: "wiki_enricher_assigned_partitions", is_refused: is_fenced }.tell();
+}
+
+#[test]
+fn a_zombie_sink_is_fenced_at_its_first_write() {
+    let others = &["ingest", "enricher"];
+    let replicas = ["sink-1", "sink-2"];
+    let is_refused =
+        |line: &Value| line["message"] == "another sink owns these partitions by now: nothing was written";
+    Story { others, replicas, at_work: "wiki_sink_assigned_partitions", is_refused }.tell();
+}
