@@ -114,7 +114,10 @@ pub fn nodes_killed(cluster: &mut Cluster, seed: u64) -> Outcome {
         println!("seed {seed}: node {} is killed, at {} edits", node + 1, checker::progress(&table));
         cluster.kill(node);
         let without = checker::progress(&table);
-        wait_until("the pipeline goes on without it", LIMIT, || checker::progress(&table) > without + 1_000);
+        wait_until("the pipeline goes on without it", LIMIT, || {
+            pipeline.expect_all_alive();
+            checker::progress(&table) > without + 1_000
+        });
         cluster.start_dead_nodes();
     }
     finish(pipeline, started)

@@ -8,6 +8,7 @@
 //! | [`process`] | processes started, killed with `kill -9`, asked to end |
 //! | [`pipeline`] | a broker, a simulator and the services, as a story needs them |
 //! | [`kafka`] | Apache Kafka itself: nodes started and killed |
+//! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
 //! | [`target`] | where a story's topics are |
 //! | [`chaos`] | the long fault runs: services killed, then nodes |
 //! | [`checker`] | served, raw, enriched and stored, compared |
@@ -24,6 +25,7 @@ pub mod http;
 pub mod kafka;
 pub mod pipeline;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod recorded;
 pub mod target;

@@ -122,7 +122,7 @@ impl Committer {
     fn commit(&self, writer: &mut FencedWriter, offsets: Option<(i64, String)>) -> Result<(), Error> {
         if let Some((offset, metadata)) = offsets {
             let offsets = offsets_of(&[(self.at.clone(), offset, metadata)])?;
-            writer.send_offsets(&offsets, &self.context.member.identity()?)?;
+            writer.send_offsets(offsets, self.context.member.identity()?)?;
         }
         let started = Instant::now();
         writer.commit()?;

@@ -100,7 +100,7 @@ impl Transaction {
         let committed = self
             .member
             .identity()
-            .and_then(|identity| self.writer.send_offsets(&offsets, &identity))
+            .and_then(|identity| self.writer.send_offsets(offsets, identity))
             .and_then(|()| self.writer.commit());
         if committed.is_err() {
             self.metrics.produce_errors.with_label_values(&["doubt"]).inc();

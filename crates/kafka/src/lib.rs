@@ -36,6 +36,7 @@ mod error;
 pub mod ffi;
 pub mod group;
 pub mod group_metrics;
+mod offset_sender;
 pub mod record;
 pub mod tail;
 pub mod topics;

@@ -4,6 +4,7 @@
 //! (docs/correctness.md). Any error leaves the writer unusable; its owner drops it and starts a new one, whose
 //! `init_transactions` makes whatever is still under way harmless.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -12,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use crate::context::Context;
+use crate::offset_sender::OffsetSender;
 use crate::{Error, ffi};
 
 /// How long starting may take: an open transaction of the predecessor is aborted meanwhile.
@@ -56,7 +58,8 @@ fn refused(record: &Outgoing<'_>, code: RDKafkaErrorCode) -> Error {
 pub struct FencedWriter {
     // Before the producer: they are dropped in this order.
     topics: Vec<(String, ffi::TopicHandle)>,
-    producer: BaseProducer<Context>,
+    producer: Arc<BaseProducer<Context>>,
+    offsets: Option<OffsetSender>,
     transactional_id: String,
     is_open: bool,
     waited_for_queue: Duration,
@@ -73,7 +76,8 @@ impl FencedWriter {
         producer.init_transactions(INIT_LIMIT).map_err(Error::doubt(format!("start writer {transactional_id}")))?;
         Ok(Self {
             topics: Vec::new(),
-            producer,
+            producer: Arc::new(producer),
+            offsets: None,
             transactional_id: transactional_id.to_owned(),
             is_open: false,
             waited_for_queue: Duration::ZERO,
@@ -138,11 +142,12 @@ impl FencedWriter {
     /// Writes a group's offsets within the open transaction; refused if the member lost its place meanwhile. Blocks.
     ///
     /// # Errors
-    /// [`Error::Doubt`]: drop the writer.
-    pub fn send_offsets(&mut self, offsets: &TopicPartitionList, member: &ConsumerGroupMetadata) -> Result<(), Error> {
-        self.producer
-            .send_offsets_to_transaction(offsets, member, COMMIT_LIMIT)
-            .map_err(Error::doubt("write offsets within a transaction"))
+    /// [`Error::Doubt`] or [`Error::TimedOut`]: drop the writer.
+    pub fn send_offsets(&mut self, offsets: TopicPartitionList, member: ConsumerGroupMetadata) -> Result<(), Error> {
+        if self.offsets.is_none() {
+            self.offsets = Some(OffsetSender::start(&self.producer)?);
+        }
+        self.offsets.as_ref().map_or(Ok(()), |sender| sender.send(offsets, member, COMMIT_LIMIT))
     }
 
     /// Commits the open transaction, if one is open. Blocks.

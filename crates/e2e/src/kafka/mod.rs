@@ -7,6 +7,7 @@ mod jars;
 mod node;
 mod security;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tempfile::TempDir;
 
+use crate::proxy::Proxy;
 use crate::target::Target;
 use crate::wait_until;
 pub use jars::VERSION;
@@ -28,11 +30,13 @@ const WHOLE_LIMIT: Duration = Duration::from_secs(120);
 pub const NODES: usize = 3;
 
 /// A cluster of Apache Kafka.
-#[derive(Debug)]
 pub struct Cluster {
     /// Where its clients begin.
     pub bootstrap: String,
     secure_bootstrap: String,
+    proxied_bootstrap: String,
+    /// What stands between the brokers and the clients that begin at [`Cluster::proxied`].
+    pub proxy: Proxy,
     nodes: Vec<Node>,
     // Dropped after the nodes, which write into it.
     folder: Option<TempDir>,
@@ -73,7 +77,14 @@ impl Cluster {
     }
 
     fn at(bootstrap: String) -> Self {
-        Self { bootstrap, secure_bootstrap: String::new(), nodes: Vec::new(), folder: None }
+        Self {
+            bootstrap,
+            secure_bootstrap: String::new(),
+            proxied_bootstrap: String::new(),
+            proxy: Proxy::default(),
+            nodes: Vec::new(),
+            folder: None,
+        }
     }
 
     /// Starts a cluster of so many nodes.
@@ -85,7 +96,11 @@ impl Cluster {
         let jars = jars::folder();
         let folder = tempfile::tempdir().unwrap();
         security::make_key(folder.path());
-        let ports: Vec<Ports> = (0..count).map(|_| Ports::free()).collect();
+        let (ports, listeners): (Vec<Ports>, Vec<_>) = (0..count).map(|_| Ports::free()).unzip();
+        let proxy = Proxy::default();
+        for (ports, listener) in ports.iter().zip(listeners) {
+            proxy.serve(listener, SocketAddr::from(([127, 0, 0, 1], ports.behind_proxy)));
+        }
         let nodes: Vec<Node> = std::thread::scope(|scope| {
             let prepare = |index| {
                 let (jars, folder, ports) = (&jars, folder.path(), &ports);
@@ -99,7 +114,8 @@ impl Cluster {
         };
         let bootstrap = list(|ports| ports.plain);
         let secure_bootstrap = list(|ports| ports.secure);
-        let mut cluster = Self { bootstrap, secure_bootstrap, nodes, folder: Some(folder) };
+        let proxied_bootstrap = list(|ports| ports.proxy);
+        let mut cluster = Self { bootstrap, secure_bootstrap, proxied_bootstrap, proxy, nodes, folder: Some(folder) };
         cluster.start_dead_nodes();
         cluster
     }
@@ -114,6 +130,12 @@ impl Cluster {
             prefix: format!("{story}-{}-{number}-", std::process::id()),
             copies: i32::try_from(copies).unwrap(),
         }
+    }
+
+    /// The same topics, reached through the proxy; only of a cluster that is ours.
+    #[must_use]
+    pub fn proxied(&self, target: &Target) -> Target {
+        Target { bootstrap: self.proxied_bootstrap.clone(), ..target.clone() }
     }
 
     /// Where clients with TLS and a password begin, and the certificate to trust; only of a cluster that is ours.

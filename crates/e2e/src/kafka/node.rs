@@ -16,15 +16,22 @@ const CLUSTER_ID: &str = "d2lraXBlZGlhLWV2ZW50cw";
 pub(super) struct Ports {
     pub(super) plain: u16,
     pub(super) secure: u16,
+    /// Where the node itself listens for what comes through the proxy,
+    pub(super) behind_proxy: u16,
+    /// and what it tells clients of that listener.
+    pub(super) proxy: u16,
     controller: u16,
 }
 
 impl Ports {
-    /// Ports that are free now.
-    pub(super) fn free() -> Self {
-        let held: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [plain, secure, controller] = held.map(|listener| listener.local_addr().unwrap().port());
-        Self { plain, secure, controller }
+    /// Ports that are free now, and the proxy's, which listens at once.
+    pub(super) fn free() -> (Self, TcpListener) {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let held: [TcpListener; 4] = std::array::from_fn(|_| bind());
+        let proxy = bind();
+        let [plain, secure, behind_proxy, controller] = held.map(|listener| port(&listener));
+        (Self { plain, secure, behind_proxy, proxy: port(&proxy), controller }, proxy)
     }
 }
 
@@ -140,7 +147,7 @@ fn java(jars: &Path) -> Command {
 /// As a small production cluster would be set, with shorter time-outs so that a dead node or member is noticed in
 /// seconds, and few internal partitions.
 fn properties(folder: &Path, index: usize, ports: &[Ports], cluster: &Path) -> String {
-    let Ports { plain, secure, controller } = ports[index];
+    let Ports { plain, secure, behind_proxy, proxy, controller } = ports[index];
     let id = index + 1;
     let data = folder.join("data");
     let voters: Vec<String> =
@@ -152,9 +159,10 @@ fn properties(folder: &Path, index: usize, ports: &[Ports], cluster: &Path) -> S
          node.id={id}\n\
          controller.quorum.voters={voters}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},PROXIED://127.0.0.1:{behind_proxy},\
+         CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},PROXIED://127.0.0.1:{proxy}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          inter.broker.listener.name=PLAINTEXT\n\
          log.dirs={data}\n\
          default.replication.factor={copies}\n\

@@ -2,5 +2,6 @@
 
 mod chaos;
 mod conformance;
+mod late_end;
 mod replicas;
 mod zombies;
