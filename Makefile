@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO := cargo
 
-.PHONY: help setup build demo test check docs clean
+.PHONY: help setup build demo test chaos check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,13 @@ demo: setup ## Everything on this machine, edits in the terminal; Ctrl-C ends it
 	$(CARGO) build --package wiki --bin wiki
 	./target/debug/wiki demo $(DEMO)
 
-test: build ## Every test, and all they need
+test: build ## Every test, and all they need: Java and Maven too, for Apache Kafka
+	@./deploy/setup.sh tests
 	$(CARGO) test --workspace --no-fail-fast
+
+chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" chooses
+	@./deploy/setup.sh tests
+	./target/debug/chaos $(SEEDS)
 
 check: setup ## Format, lints, stale documents
 	$(CARGO) fmt --all --check

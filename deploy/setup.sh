@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs, where that is allowed (apt, as root), and says so; else names it and stops.
+# With `tests`: what the stories on Apache Kafka need too, unless WIKI_TEST_KAFKA names a cluster.
 set -euo pipefail
 
 missing=()
@@ -17,13 +18,19 @@ else
     missing+=(libssl-dev)
 fi
 
+if [[ ${1:-} == tests && -z ${WIKI_TEST_KAFKA:-} ]]; then
+    need java openjdk-17-jre-headless
+    need keytool openjdk-17-jre-headless
+    need mvn maven
+fi
+
 if ((${#missing[@]})); then
     if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
         echo "setup: installing ${missing[*]}"
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
     else
-        echo "setup: the build needs ${missing[*]}; install them with your package manager (Debian's names), then run this again" >&2
+        echo "setup: these are needed and not here: ${missing[*]}; install them with your package manager (Debian's names), then run this again" >&2
         exit 1
     fi
 fi

@@ -4,8 +4,11 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use e2e::pipeline::start_broker;
+use e2e::pipeline::{Parts, Pipeline, start_broker};
 use e2e::process::Program;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -56,7 +59,12 @@ fn a_broker_that_does_not_answer_is_named() {
 #[test]
 fn a_setting_that_librdkafka_does_not_know_is_named() {
     let program = Program::new("wiki").with(["tail", "-X", "fetch.wait.maxx.ms=5"]);
-    refused(&program, 78, &["fetch.wait.maxx.ms", "-X"]);
+    refused(&program, 78, &["fetch.wait.maxx.ms", "-X", "the nearest is fetch.wait.max.ms"]);
+    refused(
+        &Program::new("sink").set("WIKI_KAFKA_X", "isolation.level=read_uncommitted"),
+        78,
+        &["WIKI_KAFKA_X", "exactness"],
+    );
 }
 
 #[test]
@@ -110,4 +118,30 @@ fn help_is_there_for_every_binary() {
         assert_eq!((code, errors.as_str()), (0, ""), "{binary}");
         assert!(output.contains("--help"), "{binary}: {output}");
     }
+}
+
+#[test]
+fn a_topic_that_exists_with_other_settings_is_reported_and_left_alone() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--edits", "1"]));
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &pipeline.target.bootstrap).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = AdminOptions::new();
+    let topic = NewTopic::new("wikipedia-raw", 3, TopicReplication::Fixed(1)).set("retention.ms", "3600000");
+    runtime.block_on(admin.create_topics(&[topic], &options)).unwrap();
+    pipeline.start_service("ingest");
+    let mut reported = Vec::new();
+    e2e::wait_until("what is different is reported", LIMIT, || {
+        let logs = pipeline.logs("ingest");
+        let told = logs.iter().filter(|line| line["message"] == "a topic has another setting than it should");
+        reported = told.map(|line| (line["setting"].to_string(), line["found"].to_string())).collect();
+        reported.len() >= 3
+    });
+    let due = [("max.message.bytes", "1048588"), ("message.timestamp.type", "CreateTime"), ("retention.ms", "3600000")];
+    reported.sort();
+    assert_eq!(reported, due.map(|(setting, found)| (format!("{setting:?}"), format!("{found:?}"))));
+    let described =
+        runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic("wikipedia-raw")], &options)).unwrap();
+    let retention = described[0].as_ref().unwrap().get("retention.ms").and_then(|entry| entry.value.clone());
+    assert_eq!(retention.as_deref(), Some("3600000"), "it is whoever made it who changes it");
 }

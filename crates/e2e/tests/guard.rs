@@ -104,3 +104,21 @@ fn unsafe_stands_in_one_module_only() {
     let module = workspace().join("crates/kafka/src/ffi");
     assert!(!with.is_empty() && with.iter().all(|file| file.starts_with(&module)), "{with:?}");
 }
+
+#[test]
+fn no_service_flushes_commits_or_aborts_by_the_bindings_own_calls() {
+    // The first two wait in slices of 100 ms (docs/adr/0006), the third may strike the next transaction
+    // (docs/correctness.md).
+    let calls = [".flush(", ".commit_transaction(", ".abort_transaction("];
+    for name in ["kafka", "ingest", "enricher", "sink"] {
+        let mut files = Vec::new();
+        sources(&workspace().join("crates").join(name).join("src"), &mut files);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            // The sink's own methods and writers of bytes are no producers.
+            let producers = text.contains("BaseProducer") || text.contains("FencedWriter");
+            let found = calls.iter().find(|call| producers && text.contains(**call));
+            assert_eq!(found, None, "{}", file.display());
+        }
+    }
+}

@@ -1,24 +1,15 @@
-//! Replicas come and go: standbys of ingest, sinks in each rebalance protocol, and a hole that heals.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
+//! A standby of ingest, and a hole that heals; replicas under load stand in `apache_kafka`.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::{checker, http, wait_until};
+use e2e::{checker, wait_until};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const LIMIT: Duration = Duration::from_secs(90);
-
-/// The value of a metric without labels, as a service shows it.
-fn metric(pipeline: &Pipeline, service: &str, name: &str) -> Option<f64> {
-    let started = pipeline.logs(service).into_iter().find(|line| line["message"] == "started")?;
-    let text = http::get(started["address"].as_str()?.parse().ok()?, "/metrics")?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
 
 #[test]
 fn a_standby_of_ingest_opens_no_connection_and_takes_over_from_the_killed() {
@@ -41,74 +32,17 @@ fn a_standby_of_ingest_opens_no_connection_and_takes_over_from_the_killed() {
     wait_until("edits flow", LIMIT, || checker::rows(&table) > 500);
     let acting = |pipeline: &Pipeline| -> Vec<&'static str> {
         let replicas = ["ingest-1", "ingest-2"];
-        replicas.into_iter().filter(|name| metric(pipeline, name, "wiki_ingest_acting") == Some(1.0)).collect()
+        replicas.into_iter().filter(|name| pipeline.metric(name, "wiki_ingest_acting") == Some(1.0)).collect()
     };
     let first = acting(&pipeline);
     assert_eq!(first.len(), 1, "exactly one acts");
     let standby = if first == ["ingest-1"] { "ingest-2" } else { "ingest-1" };
-    assert_eq!(metric(&pipeline, standby, "wiki_ingest_bytes_received_total"), Some(0.0));
+    assert_eq!(pipeline.metric(standby, "wiki_ingest_bytes_received_total"), Some(0.0));
     pipeline.service(first[0]).kill();
     wait_until("the standby acts", LIMIT, || acting(&pipeline) == [standby]);
     pipeline.start_service(first[0]);
     pipeline.expect_exact(edits, LIMIT);
     assert!(pipeline.logs(standby).iter().all(|line| !line.to_string().contains("(429)")), "one connection at a time");
-}
-
-fn scaled(rebalance: &'static str) {
-    let mut parts = Parts::with_simulator(&["--rate", "1500", "--edits", "9000", "--seed", "31"]);
-    parts.rebalance = rebalance;
-    let mut pipeline = Pipeline::start(&parts);
-    for service in ["ingest", "enricher-1", "sink-1"] {
-        pipeline.start_service(service);
-    }
-    let table = pipeline.table();
-    let owners = |pipeline: &Pipeline, names: &[&str]| -> f64 {
-        names.iter().map(|name| metric(pipeline, name, "wiki_sink_assigned_partitions").unwrap_or(-100.0)).sum()
-    };
-    wait_until("edits flow", LIMIT, || checker::rows(&table) > 300);
-    for service in ["sink-2", "sink-3", "enricher-2"] {
-        pipeline.start_service(service);
-    }
-    let three = ["sink-1", "sink-2", "sink-3"];
-    wait_until("three sinks share six partitions", LIMIT, || {
-        pipeline.expect_all_alive();
-        let each: Vec<Option<f64>> =
-            three.iter().map(|name| metric(&pipeline, name, "wiki_sink_assigned_partitions")).collect();
-        each.iter().all(|count| *count == Some(2.0))
-    });
-    for service in ["sink-2", "sink-3", "enricher-1"] {
-        let (code, took) = pipeline.service(service).terminate(Duration::from_secs(8));
-        assert_eq!(code, Some(0), "{service}");
-        assert!(took < Duration::from_secs(5), "{service} took {took:?}");
-    }
-    wait_until("one sink owns all", LIMIT, || owners(&pipeline, &["sink-1"]) == 6.0);
-    pipeline.start_service("enricher-1");
-    for service in ["sink-2", "sink-3"] {
-        pipeline.start_service(service);
-    }
-    pipeline.expect_exact(9_000, LIMIT);
-    let protocols: BTreeSet<String> = pipeline
-        .logs("sink-1")
-        .iter()
-        .filter(|line| line["message"] == "rebalance")
-        .map(|line| line["protocol"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(protocols, BTreeSet::from([rebalance.to_owned()]));
-}
-
-#[test]
-fn sinks_scale_and_stay_exact_cooperative() {
-    scaled("cooperative");
-}
-
-#[test]
-fn sinks_scale_and_stay_exact_eager() {
-    scaled("eager");
-}
-
-#[test]
-fn sinks_scale_and_stay_exact_kip_848() {
-    scaled("consumer");
 }
 
 #[test]

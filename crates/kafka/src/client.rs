@@ -204,6 +204,15 @@ impl Kafka {
             self.passed_through(self.consumer_base("wikipedia-probe")).create_with_context(context);
         let reader = probe.map_err(|error| Failure::Config(refused_setting("reader", &error)))?;
         reader.fetch_metadata(None, limit).map(|_| ()).map_err(|error| {
+            // Errors come as events: they are heard when the client is polled.
+            while reader.poll(EVENT_PAUSE).is_some() {}
+            if let Some(reason) = reader.context().refusal() {
+                return Failure::Config(format!(
+                    "Kafka at {} does not accept this client: {reason}; check security.protocol, sasl.* and ssl.* in -X and \
+                     WIKI_KAFKA_X",
+                    self.config.kafka_bootstrap_servers
+                ));
+            }
             Failure::Unavailable(format!(
                 "no Kafka answers at {}: {error}; start it, or give other servers with --kafka-bootstrap-servers or \
                  WIKI_KAFKA_BOOTSTRAP_SERVERS",
@@ -216,6 +225,9 @@ impl Kafka {
 fn refused_setting(what: &str, error: &KafkaError) -> String {
     format!("the {what} cannot be made: {error}; check -X and WIKI_KAFKA_X")
 }
+
+/// Errors of a client are all there when none has come for this long.
+const EVENT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often a service looks for a cluster that does not answer yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

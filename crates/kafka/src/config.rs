@@ -2,6 +2,8 @@
 
 use schema::Topics;
 
+use crate::settings;
+
 /// How the partitions of a consumer group move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rebalancing {
@@ -36,7 +38,7 @@ pub struct KafkaConfig {
     #[arg(long, env = "WIKI_KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…", default_value = "127.0.0.1:9092")]
     pub kafka_bootstrap_servers: String,
     /// A librdkafka setting, passed through; repeatable. The environment takes several, separated by commas.
-    #[arg(short = 'X', env = "WIKI_KAFKA_X", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = setting)]
+    #[arg(short = 'X', env = "WIKI_KAFKA_X", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = settings::parse)]
     pub kafka_x: Vec<(String, String)>,
     /// Put before the name of every topic, group and transactional id, so that several pipelines share a cluster.
     #[arg(long, env = "WIKI_TOPIC_PREFIX", value_name = "PREFIX", default_value = "")]
@@ -72,12 +74,5 @@ impl KafkaConfig {
     #[must_use]
     pub fn prefixed(&self, name: &str) -> String {
         format!("{}{name}", self.topic_prefix)
-    }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err("a setting is KEY=VALUE".to_owned()),
     }
 }

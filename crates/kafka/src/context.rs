@@ -72,17 +72,23 @@ impl ClientMetrics {
 pub struct Context {
     metrics: ClientMetrics,
     last_error: Arc<Mutex<Option<(Instant, String)>>>,
+    refused: Arc<Mutex<Option<String>>>,
     is_quiet: bool,
 }
 
 impl Context {
     pub(crate) fn new(metrics: ClientMetrics) -> Self {
-        Self { metrics, last_error: Arc::default(), is_quiet: false }
+        Self { metrics, last_error: Arc::default(), refused: Arc::default(), is_quiet: false }
     }
 
     /// Counts errors and logs none: whoever asks says in its own words that nobody answers.
     pub(crate) fn quiet(self) -> Self {
         Self { is_quiet: true, ..self }
+    }
+
+    /// The last thing that the client said of an error, as far as it was one of credentials or certificates.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn is_repeated(&self, reason: &str) -> bool {
@@ -102,6 +108,7 @@ fn kind_of(error: &KafkaError) -> &'static str {
         ) => "transport",
         Some(
             RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SSL
             | RDKafkaErrorCode::SaslAuthenticationFailed
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -136,7 +143,11 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        self.metrics.errors.with_label_values(&[kind_of(&error)]).inc();
+        let kind = kind_of(&error);
+        self.metrics.errors.with_label_values(&[kind]).inc();
+        if kind == "auth" {
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
         if !self.is_quiet && !self.is_repeated(reason) {
             tracing::warn!(%error, reason, "kafka client error");
         }

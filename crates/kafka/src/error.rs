@@ -1,6 +1,6 @@
 //! What can go wrong with Kafka, by what the caller must do.
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A failure of a Kafka operation.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +28,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps what the client said.
+    /// Wraps what the client said; missing rights are no doubt, but a person's to give.
     pub fn doubt(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
         let doing = doing.into();
-        move |source| Self::Doubt { doing, source }
+        move |source| if lacks_rights(&source) { refused(&doing, &source) } else { Self::Doubt { doing, source } }
     }
 
     /// The whole chain as one sentence.
@@ -42,4 +42,23 @@ impl Error {
             Self::TimedOut { .. } | Self::Stop(_) => self.to_string(),
         }
     }
+}
+
+/// Whether the cluster refuses for lack of rights.
+pub(crate) fn lacks_rights(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+        )
+    )
+}
+
+/// The sentence for it.
+pub(crate) fn refused(doing: &str, source: &KafkaError) -> Error {
+    Error::Stop(format!("{doing}: Kafka refuses it: {source}; give this service's principal the right (an ACL)"))
 }

@@ -17,12 +17,13 @@ use rdkafka::consumer::{
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::util::Timeout;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
+use crate::error::{lacks_rights, refused};
 use crate::{Error, Rebalancing, ffi};
 
 /// What the end of a transaction takes in each partition's log.
@@ -314,18 +315,8 @@ pub fn offsets_of(offsets: &[(TopicPartition, i64, String)]) -> Result<TopicPart
 /// The sentence for an error after which a consumer does not go on by itself: a fatal one, or missing rights.
 #[must_use]
 pub fn fatal(error: &KafkaError) -> Option<String> {
-    let code = error.rdkafka_error_code();
-    let lacks_rights = matches!(
-        code,
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-        )
-    );
-    if lacks_rights {
-        return Some(format!("Kafka refuses this service: {error}; give its principal the rights that it needs"));
+    if lacks_rights(error) {
+        return Some(refused("read in the consumer group", error).sentence());
     }
     let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
     is_fatal

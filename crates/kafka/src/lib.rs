@@ -25,6 +25,7 @@
 //! | [`group_metrics`] | what a group's member shows |
 //! | [`topics`] | topics made idempotently, and what they are |
 //! | [`dead_letter`] | headers of a dead letter |
+//! | [`settings`] | which settings pass through |
 //! | [`record`] | headers of a consumed record |
 //! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks |
 
@@ -38,6 +39,7 @@ pub mod group;
 pub mod group_metrics;
 mod offset_sender;
 pub mod record;
+mod settings;
 pub mod tail;
 pub mod topics;
 pub mod writer;

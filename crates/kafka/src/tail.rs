@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
+use crate::error::{lacks_rights, refused};
 use crate::{Error, ffi};
 
 /// How far the first step back goes, in offsets.
@@ -51,7 +53,14 @@ impl Tail {
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
         let doing = || format!("look up topic {topic}");
         let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_LIMIT).map_err(Error::doubt(doing()))?;
-        let count = metadata.topics().iter().find(|found| found.name() == topic).map(|found| found.partitions().len());
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        if let Some(code) = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+            let error = KafkaError::MetadataFetch(code);
+            if lacks_rights(&error) {
+                return Err(refused(&doing(), &error));
+            }
+        }
+        let count = found.map(|found| found.partitions().len());
         Ok(count.filter(|count| *count > 0).and_then(|count| i32::try_from(count).ok()))
     }
 

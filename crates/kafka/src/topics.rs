@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
 use service::Failure;
 
 use crate::client::{ANSWER_LIMIT, MAX_RECORD_BYTES};
+use crate::context::Context;
 use crate::{Error, Kafka};
 
 const WEEK_MS: &str = "604800000";
@@ -43,10 +44,11 @@ impl Kafka {
         let topics: Vec<NewTopic<'_>> = topics.collect();
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_LIMIT)).request_timeout(Some(ANSWER_LIMIT));
         let results = admin.create_topics(&topics, &options).await.map_err(Error::doubt("make the topics"))?;
+        let mut existing = Vec::new();
         for result in results {
             match result {
                 Ok(name) => tracing::info!(topic = name, "topic made"),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => existing.push(name),
                 Err((name, code)) => {
                     return Err(Error::Stop(format!(
                         "topic {name} cannot be made: {code}; make it by hand, or check WIKI_PARTITIONS, \
@@ -55,8 +57,57 @@ impl Kafka {
                 }
             }
         }
+        let existing = wanted.iter().filter(|topic| existing.iter().any(|name| name == topic.name));
+        self.report_differences(&admin, &existing.collect::<Vec<_>>()).await;
         Ok(())
     }
+
+    /// Says where topics that were there before are not as they would have been made. They are not changed: that is
+    /// for whoever made them.
+    async fn report_differences(&self, admin: &AdminClient<Context>, existing: &[&Wanted<'_>]) {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
+        let resources: Vec<_> = existing.iter().map(|topic| ResourceSpecifier::Topic(topic.name)).collect();
+        let described = match admin.describe_configs(&resources, &options).await {
+            Ok(described) => described,
+            Err(error) => return tracing::warn!(%error, "the settings of the topics cannot be looked up"),
+        };
+        for (topic, resource) in existing.iter().zip(described) {
+            let settings = match resource {
+                Ok(settings) => settings,
+                Err(code) => {
+                    tracing::warn!(topic = topic.name, %code, "the settings of a topic cannot be looked up");
+                    continue;
+                }
+            };
+            for (name, due, enough) in due_settings(topic) {
+                let found = settings.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+                if !enough(&found, due) {
+                    let topic = topic.name;
+                    tracing::warn!(topic, setting = name, found, due, "a topic has another setting than it should");
+                }
+            }
+        }
+    }
+}
+
+/// A setting's name, what it should be, and whether what was found will do.
+type Due = (&'static str, &'static str, fn(&str, &str) -> bool);
+
+fn due_settings(topic: &Wanted<'_>) -> Vec<Due> {
+    let same = |found: &str, due: &str| found == due;
+    // Negative means without a limit.
+    let at_least = |found: &str, due: &str| {
+        let number = |text: &str| text.parse::<i64>().unwrap_or(0);
+        number(found) < 0 || number(found) >= number(due)
+    };
+    let mut due: Vec<Due> =
+        vec![("message.timestamp.type", "LogAppendTime", same), ("max.message.bytes", MAX_RECORD_BYTES, at_least)];
+    if topic.compacted {
+        due.push(("cleanup.policy", "compact", same));
+    } else {
+        due.extend([("cleanup.policy", "delete", same as fn(&str, &str) -> bool), ("retention.ms", WEEK_MS, at_least)]);
+    }
+    due
 }
 
 /// How long a service waits between two looks for a topic that another one makes.
@@ -86,6 +137,7 @@ pub async fn wait_for(kafka: &Kafka, topics: &[&str], shutdown: &service::Cancel
                 told = true;
             }
             Ok(Some(_)) => {}
+            Err(Error::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
             Err(error) => tracing::warn!(error = error.sentence(), "cannot look for the topics; looking again"),
         }
         tokio::select! {

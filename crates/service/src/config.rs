@@ -92,6 +92,9 @@ pub fn exit(name: &str, error: &clap::Error) -> ExitCode {
     explain(error).report(name)
 }
 
+/// The option that passes settings through to librdkafka, passwords among them.
+const PASSED_THROUGH: &str = "-X";
+
 /// A command line error as one sentence.
 #[must_use]
 pub fn explain(error: &clap::Error) -> Failure {
@@ -104,7 +107,9 @@ pub fn explain(error: &clap::Error) -> Failure {
     let name = argument.split_whitespace().next().unwrap_or("an argument").to_owned();
     match error.kind() {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            // The value of a setting may be a secret: only its name is told.
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            let value = if name == PASSED_THROUGH { value.split('=').next().unwrap_or_default() } else { &value };
             let why = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
             let accepted =
                 text(ContextKind::ValidValue).map_or_else(String::new, |values| format!("; it accepts: {values}"));
@@ -126,6 +131,9 @@ pub fn explain(error: &clap::Error) -> Failure {
 
 /// The environment variable of a flag, by the rule that all follow.
 fn variable_of(flag: &str) -> Option<String> {
+    if flag == PASSED_THROUGH {
+        return Some("WIKI_KAFKA_X".to_owned());
+    }
     let name = flag.strip_prefix("--")?;
     Some(format!("WIKI_{}", name.replace('-', "_").to_ascii_uppercase()))
 }

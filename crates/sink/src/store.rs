@@ -39,6 +39,7 @@ pub struct Store {
     readiness: Readiness,
     writer: Box<dyn Writer>,
     member: Arc<GroupMember>,
+    kafka: Kafka,
     tail: Tail,
     outbox: Outbox,
     raw_topic: String,
@@ -86,8 +87,9 @@ impl Store {
             readiness,
             writer,
             member: Arc::new(member),
+            kafka,
             tail,
-            outbox: Outbox::new(kafka, topics.events.clone(), dead_letters),
+            outbox: Outbox::new(kafka.clone(), topics.events.clone(), dead_letters),
             raw_topic: topics.raw,
             mapping: Mapping::new(&config.event_types),
             source: Source { topic: topics.events, topic_id, owner: config.sink_name.clone() },
@@ -332,6 +334,11 @@ impl Store {
                 Err(ClaimError::Stop(failure)) => return Err(failure),
                 Err(ClaimError::Again(why)) => {
                     tracing::warn!(why, "partitions not claimed yet; trying again");
+                    // A reader that missed a change of leaders would go on missing it for minutes.
+                    match self.kafka.tail() {
+                        Ok(tail) => self.tail = tail,
+                        Err(error) => return Err(Failure::Runtime(error.sentence())),
+                    }
                     if self.service.shutdown.is_cancelled() {
                         return Ok(BTreeMap::new());
                     }

@@ -1,7 +1,9 @@
 //! Everything that is told on Apache Kafka itself: three nodes for this whole test process, one story at a time.
 
+#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 mod chaos;
 mod conformance;
 mod late_end;
 mod replicas;
+mod secure;
 mod zombies;

@@ -9,7 +9,6 @@ use e2e::pipeline::{Parts, Pipeline};
 use e2e::wait_until;
 use serde_json::Value;
 
-const EDITS: usize = 40_000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// How soon a zombie writes, or hears from the group that it is one.
 const AWAKE: Duration = Duration::from_secs(3);
@@ -25,6 +24,8 @@ struct Story {
     /// and this while it is the only one.
     alone: f64,
     is_refused: fn(&Value) -> bool,
+    /// Enough for the rounds that it may take.
+    edits: usize,
 }
 
 impl Story {
@@ -38,7 +39,7 @@ impl Story {
 
     fn tell(&self) {
         let cluster = Cluster::shared();
-        let edits = EDITS.to_string();
+        let edits = self.edits.to_string();
         let mut parts = Parts::with_simulator(&["--rate", "2000", "--edits", &edits, "--seed", "71"]);
         parts.services = ["-X", "session.timeout.ms=1500", "-X", "heartbeat.interval.ms=300"].map(String::from).into();
         let mut pipeline = Pipeline::on(cluster.target("zombies"), &parts);
@@ -48,7 +49,7 @@ impl Story {
         let refused = (0..ROUNDS).find_map(|_| self.round(&mut pipeline));
         println!("{} writes of the zombie were refused", refused.unwrap_or_default());
         assert!(refused.is_some(), "no zombie wrote in {ROUNDS} rounds");
-        pipeline.expect_exact(EDITS, LIMIT);
+        pipeline.expect_exact(self.edits, LIMIT);
     }
 
     /// Makes a zombie; gives the number of its refused writes, if there was one.
@@ -93,14 +94,22 @@ fn is_fenced(line: &Value) -> bool {
 fn a_zombie_ingest_is_fenced_at_its_first_write() {
     let others = &["enricher", "sink"];
     let replicas = ["ingest-1", "ingest-2"];
-    Story { others, replicas, at_work: "wiki_ingest_acting", alone: 1.0, is_refused: is_fenced }.tell();
+    Story { others, replicas, at_work: "wiki_ingest_acting", alone: 1.0, is_refused: is_fenced, edits: 20_000 }.tell();
 }
 
 #[test]
 fn a_zombie_enricher_is_fenced_at_its_first_write() {
     let others = &["ingest", "sink"];
     let replicas = ["enricher-1", "enricher-2"];
-    Story { others, replicas, at_work: "wiki_enricher_assigned_partitions", alone: 6.0, is_refused: is_fenced }.tell();
+    Story {
+        others,
+        replicas,
+        at_work: "wiki_enricher_assigned_partitions",
+        alone: 6.0,
+        is_refused: is_fenced,
+        edits: 40_000,
+    }
+    .tell();
 }
 
 #[test]
@@ -108,5 +117,5 @@ fn a_zombie_sink_is_fenced_at_its_first_write() {
     let others = &["ingest", "enricher"];
     let replicas = ["sink-1", "sink-2"];
     let is_refused = |line: &Value| line["message"] == "another sink owns these partitions by now: nothing was written";
-    Story { others, replicas, at_work: "wiki_sink_assigned_partitions", alone: 6.0, is_refused }.tell();
+    Story { others, replicas, at_work: "wiki_sink_assigned_partitions", alone: 6.0, is_refused, edits: 20_000 }.tell();
 }

@@ -3,6 +3,7 @@
 
 mod consume;
 mod produce;
+mod settings;
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use consume::{Fetched, PartitionQueue};
 pub use produce::{TopicHandle, produce};
+pub use settings::setting_names;
 
 /// Commits by librdkafka's own call, which flushes and waits on a condition.
 ///

@@ -1,0 +1,68 @@
+//! Settings that the operator passes through to librdkafka: which there are, and which are not theirs to change.
+
+use std::sync::LazyLock;
+
+use crate::ffi;
+
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(ffi::setting_names);
+
+/// What exactness rests on: changed from outside, edits would be lost or doubled without a word.
+const OURS: [&str; 11] = [
+    "acks",
+    "auto.offset.reset",
+    "delivery.report.only.error",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "request.required.acks",
+    "transactional.id",
+];
+
+/// Reads `KEY=VALUE`.
+///
+/// # Errors
+/// A sentence: no such setting, with the nearest one there is; or one that is not the operator's to change.
+pub(crate) fn parse(text: &str) -> Result<(String, String), String> {
+    let Some((key, value)) = text.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
+        return Err("a setting is KEY=VALUE".to_owned());
+    };
+    if OURS.contains(&key) {
+        return Err(format!("{key} is not to be changed: exactness rests on it"));
+    }
+    if NAMES.is_empty() || NAMES.iter().any(|name| name == key) {
+        return Ok((key.to_owned(), value.to_owned()));
+    }
+    let nearest = NAMES.iter().min_by_key(|name| strsim::damerau_levenshtein(name, key));
+    let nearest = nearest.map_or("", String::as_str);
+    Err(format!("librdkafka has no setting \"{key}\"; the nearest is {nearest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn librdkafkas_own_names_are_known() {
+        for key in ["security.protocol", "sasl.username", "ssl.ca.location", "bootstrap.servers", "session.timeout.ms"]
+        {
+            assert_eq!(parse(&format!("{key}=x")), Ok((key.to_owned(), "x".to_owned())));
+        }
+        assert!(NAMES.len() > 150, "{NAMES:?}");
+    }
+
+    #[test]
+    fn a_mistyped_name_is_answered_with_the_nearest() {
+        let sentence = parse("sasl.usrname=x").unwrap_err();
+        assert!(sentence.ends_with("the nearest is sasl.username"), "{sentence}");
+        assert_eq!(parse("x"), Err("a setting is KEY=VALUE".to_owned()));
+    }
+
+    #[test]
+    fn what_exactness_rests_on_is_not_passed_through() {
+        assert!(OURS.iter().all(|key| NAMES.iter().any(|name| name == key)), "each is a setting that there is");
+        assert!(parse("isolation.level=read_uncommitted").unwrap_err().contains("exactness"));
+    }
+}
