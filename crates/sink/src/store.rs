@@ -87,9 +87,9 @@ impl Store {
             readiness,
             writer,
             member: Arc::new(member),
-            kafka,
             tail,
             outbox: Outbox::new(kafka.clone(), topics.events.clone(), dead_letters),
+            kafka,
             raw_topic: topics.raw,
             mapping: Mapping::new(&config.event_types),
             source: Source { topic: topics.events, topic_id, owner: config.sink_name.clone() },
@@ -335,10 +335,7 @@ impl Store {
                 Err(ClaimError::Again(why)) => {
                     tracing::warn!(why, "partitions not claimed yet; trying again");
                     // A reader that missed a change of leaders would go on missing it for minutes.
-                    match self.kafka.tail() {
-                        Ok(tail) => self.tail = tail,
-                        Err(error) => return Err(Failure::Runtime(error.sentence())),
-                    }
+                    self.tail = self.kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
                     if self.service.shutdown.is_cancelled() {
                         return Ok(BTreeMap::new());
                     }
