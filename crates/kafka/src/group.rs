@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
@@ -26,6 +26,8 @@ use crate::context::Context;
 use crate::error::{lacks_rights, refused};
 use crate::{Error, Rebalancing, ffi};
 
+/// A group that answers does so within seconds.
+const SILENCE: Duration = Duration::from_secs(15);
 /// What the end of a transaction takes in each partition's log.
 const MARKER: i64 = 1;
 
@@ -140,6 +142,9 @@ pub struct GroupMember {
     consumer: Arc<BaseConsumer<GroupContext>>,
     group: String,
     rebalancing: Rebalancing,
+    joined: Instant,
+    /// The group has answered, or its silence has been told.
+    is_heard: AtomicBool,
 }
 
 impl std::fmt::Debug for GroupMember {
@@ -156,7 +161,13 @@ impl GroupMember {
         rebalancing: Rebalancing,
     ) -> Result<Self, Error> {
         consumer.subscribe(topics).map_err(Error::doubt(format!("join group {group}")))?;
-        Ok(Self { consumer: Arc::new(consumer), group: group.to_owned(), rebalancing })
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            group: group.to_owned(),
+            rebalancing,
+            joined: Instant::now(),
+            is_heard: AtomicBool::new(false),
+        })
     }
 
     /// The group's id.
@@ -174,11 +185,32 @@ impl GroupMember {
     /// The next record, rebalance or error; blocks up to `limit`.
     #[must_use]
     pub fn poll(&self, limit: Duration) -> Polled<'_> {
+        let polled = self.polled(limit);
+        match &polled {
+            Polled::Rebalance(_) => self.is_heard.store(true, Ordering::Relaxed),
+            Polled::Nothing => self.tell_silence(),
+            Polled::Record(_) | Polled::Failed(_) => {}
+        }
+        polled
+    }
+
+    /// librdkafka says nothing where the cluster does not know KIP-848: it asks again for ever.
+    fn tell_silence(&self) {
+        let is_silent = self.rebalancing == Rebalancing::Consumer && self.joined.elapsed() > SILENCE;
+        if is_silent && !self.is_heard.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                group = self.group,
+                "the cluster gave no assignment so far: WIKI_REBALANCE=consumer needs one that offers KIP-848 (Apache \
+                 Kafka 4.0 or later, without group.coordinator.rebalance.protocols=classic); cooperative works with all"
+            );
+        }
+    }
+
+    fn polled(&self, limit: Duration) -> Polled<'_> {
         if let Some(rebalance) = self.consumer.context().next() {
             return Polled::Rebalance(rebalance);
         }
-        let polled = self.consumer.poll(limit);
-        match polled {
+        match self.consumer.poll(limit) {
             Some(Ok(message)) => Polled::Record(message),
             Some(Err(error)) => Polled::Failed(error),
             None => self.consumer.context().next().map_or(Polled::Nothing, Polled::Rebalance),
