@@ -99,6 +99,8 @@ impl GroupMetrics {
         match rebalance {
             Rebalance::Assigned(partitions) => {
                 self.gain(partitions);
+                // What was revoked and did not come back is another member's pause.
+                self.paused_since.retain(|at, _| self.owned.contains(at));
                 self.epoch += 1;
                 self.rebalance_seconds.observe(began.elapsed().as_secs_f64());
                 self.began = None;
@@ -140,7 +142,6 @@ impl GroupMetrics {
                 self.moved.with_label_values(&["lost"]).inc();
             }
             self.last_record.remove(at);
-            self.paused_since.remove(at);
             // A series that is gone already is what is wanted.
             let _ = self.assigned.remove_label_values(&labels);
             let _ = self.lag.remove_label_values(&labels);
@@ -187,4 +188,29 @@ pub fn seconds_since(unix_ms: i64) -> f64 {
     let then = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(then).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_revoked_and_comes_back_shows_its_pause() {
+        let metrics = Metrics::new("test");
+        let mut group = GroupMetrics::new(&metrics, "sink", Rebalancing::Eager);
+        let at = |partition| TopicPartition { topic: "t".to_owned(), partition };
+        let both = vec![at(0), at(1)];
+        group.rebalanced(&Rebalance::Assigned(both.clone()), Duration::ZERO);
+        for partition in &both {
+            group.read(partition, 1, 1);
+        }
+        // Eager: everything is revoked, and one of the two comes back.
+        group.rebalanced(&Rebalance::Revoked(both), Duration::ZERO);
+        group.rebalanced(&Rebalance::Assigned(vec![at(0)]), Duration::ZERO);
+        group.read(&at(0), 1, 1);
+        group.rebalanced(&Rebalance::Assigned(vec![at(1)]), Duration::ZERO);
+        group.read(&at(1), 1, 1);
+        let shown = metrics.render();
+        assert!(shown.contains("wiki_sink_partition_pause_seconds_count{protocol=\"eager\"} 1"), "{shown}");
+    }
 }

@@ -65,6 +65,9 @@ impl Kafka {
     /// Says where topics that were there before are not as they would have been made. They are not changed: that is
     /// for whoever made them.
     async fn report_differences(&self, admin: &AdminClient<Context>, existing: &[&Wanted<'_>]) {
+        if existing.is_empty() {
+            return;
+        }
         let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
         let resources: Vec<_> = existing.iter().map(|topic| ResourceSpecifier::Topic(topic.name)).collect();
         let described = match admin.describe_configs(&resources, &options).await {
