@@ -83,7 +83,10 @@ impl Progress {
 
     /// The input at `offset` was handled; it gave an output or not.
     pub const fn pass(&mut self, offset: i64, raw_seq: Option<i64>, gave_output: bool) {
-        self.next_input = offset + 1;
+        // A repeat may lie far behind: it is done already, and says nothing new of the position.
+        if offset >= self.next_input {
+            self.next_input = offset + 1;
+        }
         if let Some(raw_seq) = raw_seq {
             self.expected_raw_seq = Some(raw_seq + 1);
         }
@@ -141,5 +144,14 @@ mod tests {
         progress.pass(0, Some(0), true);
         assert_eq!((progress.step(0), progress.step(1), progress.step(2)), (Step::Repeat, Step::Take, Step::Hole));
         assert_eq!(progress.next_seq, 1);
+    }
+
+    #[test]
+    fn a_repeat_does_not_set_the_position_back() {
+        let mut progress = Progress::recover(None, None, 0);
+        progress.pass(0, Some(0), true);
+        progress.pass(7, Some(1), true);
+        progress.pass(0, None, false);
+        assert_eq!((progress.next_input, progress.expected_raw_seq), (8, Some(2)));
     }
 }
