@@ -32,6 +32,14 @@ pub mod target;
 
 use std::time::{Duration, Instant};
 
+/// Waits for a future; stories have no runtime of their own.
+///
+/// # Panics
+/// Where the system gives no runtime.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
 /// Waits until `condition` holds, at most `limit`.
 ///
 /// # Panics

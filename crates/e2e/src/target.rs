@@ -1,5 +1,9 @@
 //! Where a story's topics are.
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+
 /// A cluster, and the prefix of a story's own topics, groups and transactional ids in it.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
@@ -16,6 +20,15 @@ impl Target {
     #[must_use]
     pub fn whole(bootstrap: impl ToString) -> Self {
         Self { bootstrap: bootstrap.to_string(), prefix: String::new(), copies: 1 }
+    }
+
+    /// A client for requests about topics.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    #[must_use]
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
     }
 
     /// A topic's name here.

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline, start_broker};
 use e2e::process::Program;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -123,12 +121,10 @@ fn help_is_there_for_every_binary() {
 #[test]
 fn a_topic_that_exists_with_other_settings_is_reported_and_left_alone() {
     let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--edits", "1"]));
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &pipeline.target.bootstrap).create().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let admin = pipeline.target.admin();
     let options = AdminOptions::new();
     let topic = NewTopic::new("wikipedia-raw", 3, TopicReplication::Fixed(1)).set("retention.ms", "3600000");
-    runtime.block_on(admin.create_topics(&[topic], &options)).unwrap();
+    e2e::block_on(admin.create_topics(&[topic], &options)).unwrap();
     pipeline.start_service("ingest");
     let mut reported = Vec::new();
     e2e::wait_until("what is different is reported", LIMIT, || {
@@ -141,7 +137,7 @@ fn a_topic_that_exists_with_other_settings_is_reported_and_left_alone() {
     reported.sort();
     assert_eq!(reported, due.map(|(setting, found)| (format!("{setting:?}"), format!("{found:?}"))));
     let described =
-        runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic("wikipedia-raw")], &options)).unwrap();
+        e2e::block_on(admin.describe_configs(&[ResourceSpecifier::Topic("wikipedia-raw")], &options)).unwrap();
     let retention = described[0].as_ref().unwrap().get("retention.ms").and_then(|entry| entry.value.clone());
     assert_eq!(retention.as_deref(), Some("3600000"), "it is whoever made it who changes it");
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
 use e2e::{checker, wait_until};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::AdminOptions;
 use rdkafka::message::Message as _;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -61,15 +60,13 @@ fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
     wait_until("all is enriched", LIMIT, || enriched(&pipeline) == 6_000);
 
     // Most of each partition is deleted before it was stored, as retention does to a sink that was away too long.
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &pipeline.target.bootstrap).create().unwrap();
+    let admin = pipeline.target.admin();
     let mut list = TopicPartitionList::new();
     for (partition, records) in checker::read_topic(&pipeline.target, "wikipedia-events") {
         let behind = records[records.len() * 3 / 4].offset();
         list.add_partition_offset("wikipedia-events", partition, Offset::Offset(behind)).unwrap();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    e2e::block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
     let left = enriched(&pipeline);
     assert!(left < 2_000 && stored + left < 6_000, "there are holes: {stored} stored, {left} left");
 

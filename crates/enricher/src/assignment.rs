@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use kafka::{Error, GroupMember, Kafka, Polled, Rebalance, TopicPartition};
+use kafka::group::answered;
+use kafka::{GroupMember, Kafka, Polled, Rebalance, TopicPartition};
 use schema::{Mapping, Topics};
 use service::health::Readiness;
 use service::{Failure, Heartbeat, Service};
@@ -81,11 +82,6 @@ pub fn follow(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
     followed
 }
 
-fn answered(answer: Result<(), Error>) {
-    if let Err(error) = answer {
-        tracing::warn!(error = error.sentence(), "rebalance not answered; the group asks again");
-    }
-}
 /// Half as many as there are processors, unless configured: librdkafka's threads need the other half.
 fn start_mappers(context: &Context) -> Result<Vec<LetterBox>, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -172,7 +168,7 @@ impl Assignment {
     fn end(&mut self, partitions: &[TopicPartition]) {
         let (told, ends) = mpsc::channel();
         for at in partitions {
-            send(self.mapper(at), Letter::End(vec![at.clone()], told.clone()));
+            send(self.mapper(at), Letter::End(at.clone(), told.clone()));
         }
         drop(told);
         let deadline = Instant::now() + LEAVE_LIMIT;
@@ -190,7 +186,7 @@ impl Assignment {
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
-            send(self.mapper(at), Letter::Forget(vec![at.clone()]));
+            send(self.mapper(at), Letter::Forget(at.clone()));
             self.owned.remove(at);
         }
     }

@@ -17,10 +17,10 @@ const TURN: Duration = Duration::from_millis(500);
 pub enum Letter {
     /// A partition begins; its committer recovers.
     Begin(Box<Lane>),
-    /// Partitions are to be given back: commit what is open, then tell each.
-    End(Vec<TopicPartition>, Sender<TopicPartition>),
-    /// Partitions are gone, or are taking too long to leave: forget them.
-    Forget(Vec<TopicPartition>),
+    /// A partition is to be given back: commit what is open, then tell.
+    End(TopicPartition, Sender<TopicPartition>),
+    /// A partition is gone, or is taking too long to leave: forget it.
+    Forget(TopicPartition),
     /// A committer answers.
     Reply {
         /// Its partition.
@@ -99,29 +99,23 @@ impl Mapper {
     fn read(&mut self, letter: Letter) -> Result<(), Failure> {
         match letter {
             Letter::Begin(lane) => drop(self.lanes.insert(lane.at.clone(), *lane)),
-            Letter::End(partitions, told) => {
-                for at in partitions {
-                    self.end(at, &told);
-                }
-            }
-            Letter::Forget(partitions) => {
-                for at in partitions {
-                    self.lanes.remove(&at);
-                    self.leaving.remove(&at);
-                }
+            Letter::End(at, told) => self.end(at, told),
+            Letter::Forget(at) => {
+                self.lanes.remove(&at);
+                self.leaving.remove(&at);
             }
             Letter::Reply { at, stay, reply } => self.answered(&at, stay, reply)?,
         }
         Ok(())
     }
 
-    fn end(&mut self, at: TopicPartition, told: &Sender<TopicPartition>) {
+    fn end(&mut self, at: TopicPartition, told: Sender<TopicPartition>) {
         let Some(lane) = self.lanes.get_mut(&at) else {
             drop(told.send(at));
             return;
         };
         lane.leave();
-        self.leaving.insert(at.clone(), told.clone());
+        self.leaving.insert(at.clone(), told);
         self.let_go_if_settled(&at);
     }
 

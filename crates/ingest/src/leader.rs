@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kafka::group::answered;
 use kafka::{GroupMember, Kafka, Polled, Rebalance, Rebalancing};
 use service::health::Readiness;
 use service::{CancellationToken, Failure, Heartbeat, Service};
@@ -94,12 +95,6 @@ pub fn lead(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
         }
     }
     running.map_or(Ok(()), Running::end)
-}
-
-fn answered(answer: Result<(), kafka::Error>) {
-    if let Err(error) = answer {
-        tracing::warn!(error = error.sentence(), "rebalance not answered; the group asks again");
-    }
 }
 
 fn begin(context: &Context, member: &Arc<GroupMember>) -> Result<Running, Failure> {

@@ -344,6 +344,13 @@ pub fn offsets_of(offsets: &[(TopicPartition, i64, String)]) -> Result<TopicPart
     Ok(list)
 }
 
+/// Goes on where the client refused an answer to the group: the group asks again.
+pub fn answered(answer: Result<(), Error>) {
+    if let Err(error) = answer {
+        tracing::warn!(error = error.sentence(), "rebalance not answered; the group asks again");
+    }
+}
+
 /// The sentence for an error after which a consumer does not go on by itself: a fatal one, or missing rights.
 #[must_use]
 pub fn fatal(error: &KafkaError) -> Option<String> {

@@ -144,10 +144,11 @@ impl FencedWriter {
     /// # Errors
     /// [`Error::Doubt`] or [`Error::TimedOut`]: drop the writer.
     pub fn send_offsets(&mut self, offsets: TopicPartitionList, member: ConsumerGroupMetadata) -> Result<(), Error> {
-        if self.offsets.is_none() {
-            self.offsets = Some(OffsetSender::start(&self.producer)?);
-        }
-        self.offsets.as_ref().map_or(Ok(()), |sender| sender.send(offsets, member, COMMIT_LIMIT))
+        let sender = match &mut self.offsets {
+            Some(sender) => sender,
+            none => none.insert(OffsetSender::start(&self.producer)?),
+        };
+        sender.send(offsets, member, COMMIT_LIMIT)
     }
 
     /// Commits the open transaction, if one is open. Blocks.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka::group::answered;
 use kafka::group_metrics::seconds_since;
 use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition};
 use rdkafka::consumer::CommitMode;
@@ -489,11 +490,5 @@ impl Store {
             self.untold = Some(Instant::now());
             tracing::warn!(why, "dead letters not told yet; trying again");
         }
-    }
-}
-
-fn answered(answer: Result<(), kafka::Error>) {
-    if let Err(error) = answer {
-        tracing::warn!(error = error.sentence(), "the group was not answered; it asks again");
     }
 }

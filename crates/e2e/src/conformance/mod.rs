@@ -22,6 +22,8 @@ use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::block_on;
+
 /// How long a question may take.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -194,10 +196,6 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -
 
 fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER))
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// Waits until `condition` gives something.

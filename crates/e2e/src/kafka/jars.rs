@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The version that the stories run on; as in `kafka/pom.xml`.
-pub const VERSION: &str = "4.1.1";
+const VERSION: &str = "4.1.1";
 
 /// The folder of the jars, outside the tree; filled at the first call.
 ///

@@ -20,7 +20,6 @@ use tempfile::TempDir;
 use crate::proxy::Proxy;
 use crate::target::Target;
 use crate::wait_until;
-pub use jars::VERSION;
 use node::{Node, Ports};
 pub use security::{OPERATOR, STRANGER};
 

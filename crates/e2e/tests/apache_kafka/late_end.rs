@@ -11,8 +11,7 @@ use e2e::pipeline::{Parts, Pipeline};
 use e2e::target::Target;
 use e2e::wait_until;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -45,11 +44,9 @@ fn a_producer_that_aborts_and_goes_on_loses_a_record_without_a_word() {
     let cluster = Cluster::to_break();
     let target = cluster.target("late-abort");
     let topic = target.topic("t");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &target.bootstrap).create().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let admin = target.admin();
     let new = NewTopic::new(&topic, 2, TopicReplication::Fixed(target.copies));
-    runtime.block_on(admin.create_topics(&[new], &AdminOptions::new())).unwrap();
+    e2e::block_on(admin.create_topics(&[new], &AdminOptions::new())).unwrap();
     let id = target.topic("careless");
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &cluster.proxied(&target).bootstrap)

@@ -48,7 +48,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         Some(Self { queue, waked, _consumer: Arc::clone(consumer) })
     }
 
-    /// What is there, at most `limit` records, without waiting; the reached end and errors are among them.
+    /// What is there, at most `limit` records, without waiting; errors are among them.
     #[must_use]
     pub fn take(&self, limit: usize) -> Vec<Fetched> {
         let mut records: Vec<Fetched> = Vec::with_capacity(limit);
@@ -80,7 +80,7 @@ unsafe extern "C" fn wake(_: *mut rdsys::rd_kafka_t, waked: *mut c_void) {
     unsafe { &*waked.cast::<Thread>() }.unpark();
 }
 
-/// A record, the end of a partition, or an error, as librdkafka hands it over.
+/// A record or an error, as librdkafka hands it over.
 #[repr(transparent)]
 pub struct Fetched(NonNull<rdsys::rd_kafka_message_t>);
 
@@ -99,7 +99,7 @@ impl Fetched {
         unsafe { self.0.as_ref() }
     }
 
-    /// Why this is no record: the end of the partition, or an error.
+    /// Why this is no record.
     #[must_use]
     pub fn failure(&self) -> Option<RDKafkaErrorCode> {
         let code = self.message().err;
