@@ -65,6 +65,24 @@ pub fn served(simulator: SocketAddr, kind: &str) -> BTreeSet<String> {
     lines.filter(|line| line["kind"] == kind).map(|line| line["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// While it lives no sink can write.
+#[derive(Debug)]
+pub struct TableLock {
+    _connection: Connection,
+}
+
+/// Locks the table against writes.
+///
+/// # Panics
+/// Where others hold it for a minute.
+#[must_use]
+pub fn lock(table: &Path) -> TableLock {
+    let connection = Connection::open(table).unwrap();
+    connection.busy_timeout(Duration::from_secs(60)).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    TableLock { _connection: connection }
+}
+
 /// Number of rows in the table; 0 before there is one.
 #[must_use]
 pub fn rows(table: &Path) -> usize {

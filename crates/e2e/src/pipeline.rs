@@ -158,12 +158,14 @@ impl Pipeline {
         self.services.remove(name);
     }
 
-    /// The value of a metric without labels, as a running service shows it now.
+    /// A metric of a running service as it shows it now, all its labels added up.
     #[must_use]
     pub fn metric(&self, service: &str, name: &str) -> Option<f64> {
         let started = self.logs(service).into_iter().rfind(|line| line["message"] == "started")?;
         let text = http::get(started["address"].as_str()?.parse().ok()?, "/metrics")?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        let series =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|sum, value| sum + value)
     }
 
     /// Panics with the words of a service that ended by itself.

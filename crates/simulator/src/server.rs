@@ -105,13 +105,15 @@ async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure
             () = shared.shutdown.cancelled() => return Ok(()),
         }
         let due = started.elapsed().as_secs_f64() / interval.as_secs_f64();
-        while made < due {
-            if shared.log().grow(1) == 0 {
-                return Ok(());
-            }
+        let mut is_complete = false;
+        while made < due && !is_complete {
+            is_complete = shared.log().grow(1) == 0;
             made += 1.0;
         }
         shared.grown.notify_waiters();
+        if is_complete {
+            return Ok(());
+        }
     }
 }
 
