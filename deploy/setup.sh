@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs, where that is allowed (apt, as root), and says so; else names it and stops.
-# With `tests`: what the stories on Apache Kafka need too, unless WIKI_TEST_KAFKA names a cluster.
+# With `tests`: what the stories on Apache Kafka and PostgreSQL need too, unless WIKI_TEST_KAFKA names a cluster and
+# WIKI_TEST_POSTGRES a server.
 set -euo pipefail
 
 missing=()
@@ -22,6 +23,12 @@ if [[ ${1:-} == tests && -z ${WIKI_TEST_KAFKA:-} ]]; then
     need java openjdk-17-jre-headless
     need keytool openjdk-17-jre-headless
     need mvn maven
+fi
+
+if [[ ${1:-} == tests && -z ${WIKI_TEST_POSTGRES:-} ]]; then
+    # Debian keeps the server's programs off the path.
+    PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin) need initdb postgresql
+    need psql postgresql-client
 fi
 
 if ((${#missing[@]})); then

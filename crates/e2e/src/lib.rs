@@ -8,6 +8,8 @@
 //! | [`process`] | processes started, killed with `kill -9`, asked to end |
 //! | [`pipeline`] | a broker, a simulator and the services, as a story needs them |
 //! | [`kafka`] | Apache Kafka itself: nodes started and killed |
+//! | [`postgres`] | PostgreSQL itself: a server started and killed |
+//! | [`guarded`] | servers of others, ended with the story |
 //! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
 //! | [`target`] | where a story's topics are |
 //! | [`chaos`] | the long fault runs: services killed, then nodes |
@@ -21,9 +23,11 @@
 pub mod chaos;
 pub mod checker;
 pub mod conformance;
+pub mod guarded;
 pub mod http;
 pub mod kafka;
 pub mod pipeline;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod random;

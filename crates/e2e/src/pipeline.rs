@@ -27,6 +27,7 @@ pub struct Pipeline {
     ingest_options: Vec<String>,
     rebalance: &'static str,
     options: Vec<String>,
+    destination: Option<Vec<String>>,
     // Fields are dropped in this order: services first.
     services: BTreeMap<String, Process>,
     _simulator: Process,
@@ -44,6 +45,8 @@ pub struct Parts {
     pub rebalance: &'static str,
     /// Further options of every service.
     pub services: Vec<String>,
+    /// Options that say where sinks store; otherwise in a SQLite file of the pipeline's.
+    pub destination: Option<Vec<String>>,
 }
 
 impl Parts {
@@ -55,6 +58,7 @@ impl Parts {
             ingest: Vec::new(),
             rebalance: "cooperative",
             services: Vec::new(),
+            destination: None,
         }
     }
 }
@@ -89,6 +93,7 @@ impl Pipeline {
             ingest_options: parts.ingest.clone(),
             rebalance: parts.rebalance,
             options: parts.services.clone(),
+            destination: parts.destination.clone(),
             services: BTreeMap::new(),
             _simulator: simulator_process,
             broker_process,
@@ -128,7 +133,7 @@ impl Pipeline {
                 .with(common)
                 .with(prefixed)
                 .with(["--rebalance", self.rebalance, "--sink-name", name])
-                .with(["--sqlite-file".to_owned(), self.table().display().to_string()]),
+                .with(self.destination()),
             _ => panic!("there is no service {name}"),
         };
         // In KIP-848 the broker decides on the session, and the client refuses the setting.
@@ -137,6 +142,12 @@ impl Pipeline {
         let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
         let process = program.with(self.options.clone()).start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
+    }
+
+    fn destination(&self) -> Vec<String> {
+        let file = || ["--writer", "sqlite", "--sqlite-file"].map(str::to_owned).into_iter();
+        let own = || file().chain([self.table().display().to_string()]).collect();
+        self.destination.clone().unwrap_or_else(own)
     }
 
     /// A running service.

@@ -46,7 +46,11 @@ fn a_broker_that_does_not_answer_is_named() {
         let program = Program::new(service).with(nobody).with(["--require-healthy", "--http", "127.0.0.1:0"]);
         let folder = tempfile::tempdir().unwrap();
         let program = match service {
-            "sink" => program.with(["--sqlite-file".to_owned(), folder.path().join("e.db").display().to_string()]),
+            "sink" => program.with(["--writer", "sqlite", "--sqlite-file"]).with([folder
+                .path()
+                .join("e.db")
+                .display()
+                .to_string()]),
             _ => program,
         };
         refused(&program, 69, &["127.0.0.1:9", "WIKI_KAFKA_BOOTSTRAP_SERVERS"]);
@@ -86,8 +90,10 @@ fn a_data_folder_that_cannot_be_written_is_named() {
     refused(&Program::new("wiki").with(demo), 78, &["--data", &inside]);
     let (_broker, broker) = start_broker(folder.path());
     let table = file.join("edits.db").display().to_string();
-    let sink = ["--kafka-bootstrap-servers", &broker.to_string(), "--http", "127.0.0.1:0", "--sqlite-file", &table];
-    refused(&Program::new("sink").with(sink), 78, &["WIKI_SQLITE_FILE", &table]);
+    let sink = ["--kafka-bootstrap-servers", &broker.to_string(), "--http", "127.0.0.1:0"];
+    let file = ["--writer", "sqlite", "--sqlite-file", &table];
+    refused(&Program::new("sink").with(sink).with(file), 78, &["WIKI_SQLITE_FILE", &table]);
+    refused(&Program::new("sink").with(sink), 78, &["WIKI_DATABASE_URL", "--writer"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("kafka", &["schema", "service", "rdkafka", "prometheus", "tokio"]),
     ("ingest", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "reqwest"]),
     ("enricher", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio"]),
-    ("sink", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "rusqlite"]),
+    ("sink", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "rusqlite", "postgres"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
     (
@@ -30,13 +30,14 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "tokio",
             "reqwest",
             "rusqlite",
+            "postgres",
         ],
     ),
     ("e2e", &["rdkafka", "rusqlite", "tokio"]),
 ];
 
 /// Packages that are arrows too: whoever uses them does IO.
-const WATCHED: [&str; 6] = ["axum", "prometheus", "tokio", "rdkafka", "reqwest", "rusqlite"];
+const WATCHED: [&str; 7] = ["axum", "prometheus", "tokio", "rdkafka", "reqwest", "rusqlite", "postgres"];
 const MAX_LINES: usize = 500;
 
 fn workspace() -> PathBuf {

@@ -4,13 +4,29 @@ use std::path::PathBuf;
 
 use kafka::{KafkaConfig, Rebalancing};
 
+use crate::writers::postgres::connection::DatabaseConfig;
+
 /// A destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum WriterKind {
+    /// A PostgreSQL database.
+    Postgres,
     /// A file; several sinks of one machine may share it.
     Sqlite,
     /// Standard output, one JSON object a line; at least once.
     Stdout,
+}
+
+impl WriterKind {
+    /// The destination's name: a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+            Self::Stdout => "stdout",
+        }
+    }
 }
 
 /// What the sink service can be told.
@@ -29,8 +45,11 @@ pub struct Config {
     #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
     pub event_types: Vec<String>,
     /// Where edits are stored.
-    #[arg(long, env = "WIKI_WRITER", value_enum, default_value = "sqlite")]
+    #[arg(long, env = "WIKI_WRITER", value_enum, default_value = "postgres")]
     pub writer: WriterKind,
+    /// The PostgreSQL database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
     /// The SQLite file.
     #[arg(long, env = "WIKI_SQLITE_FILE", value_name = "FILE", default_value = "edits.db")]
     pub sqlite_file: PathBuf,

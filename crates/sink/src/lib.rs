@@ -28,20 +28,25 @@ pub mod writers;
 use std::time::Duration;
 
 use kafka::Kafka;
-use service::{Failure, Service};
+use service::health::Readiness;
+use service::{Failure, Heartbeat, Service};
 
 pub use config::Config;
+use error::WriteError;
 use metrics::SinkMetrics;
+use writer::Writer;
 
 /// The loop turns at least this often; a write that takes longer is stuck.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
+/// Between two attempts to reach the destination at the start.
+const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the service until its shutdown.
 ///
 /// # Errors
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
-    let writer = writers::open(&config)?;
+    let mut writer = writers::open(&config)?;
     let kafka = Kafka::new(config.kafka.clone(), &service.metrics);
     let reachable = service.health.check("kafka");
     let storing = service.health.check("store");
@@ -52,10 +57,43 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         return Ok(());
     }
     reachable.ok("topics are there");
-    let metrics = SinkMetrics::new(&service.metrics, &config, writer.name());
+    let metrics = SinkMetrics::new(&service.metrics, &config);
     let frame = service.clone();
     service.tasks.spawn_thread("store", TURN_LIMIT, move |heartbeat| {
+        if !prepare(writer.as_mut(), &config, &frame, &storing, &heartbeat)? {
+            return Ok(());
+        }
         store::Store::join(config, kafka, metrics, frame, storing, writer)?.run(&heartbeat)
     })?;
     service.finish().await
+}
+
+/// Waits until the destination answers; false where shutdown came first. Blocks.
+fn prepare(
+    writer: &mut dyn Writer,
+    config: &Config,
+    service: &Service,
+    storing: &Readiness,
+    heartbeat: &Heartbeat,
+) -> Result<bool, Failure> {
+    let mut waiting = None;
+    while !service.shutdown.is_cancelled() {
+        heartbeat.beat();
+        match writer.prepare() {
+            Ok(()) => return Ok(true),
+            Err(WriteError::Stop(sentence)) => return Err(Failure::Config(sentence)),
+            Err(error) if config.require_healthy => return Err(Failure::Unavailable(error.to_string())),
+            Err(error) => {
+                let sentence = error.to_string();
+                // Said once for each reason, not each time.
+                if waiting.as_ref() != Some(&sentence) {
+                    tracing::warn!(error = sentence, "waiting for the destination");
+                    storing.failing(&format!("waiting for the destination: {sentence}"));
+                    waiting = Some(sentence);
+                }
+                std::thread::park_timeout(PREPARE_AGAIN);
+            }
+        }
+    }
+    Ok(false)
 }

@@ -52,7 +52,8 @@ struct WriteMetrics {
 impl SinkMetrics {
     /// Registers them.
     #[must_use]
-    pub fn new(metrics: &Metrics, config: &Config, backend: &'static str) -> Self {
+    pub fn new(metrics: &Metrics, config: &Config) -> Self {
+        let backend = config.writer.as_str();
         let info = metrics.int_gauges(
             "wiki_sink_info",
             "Who this is; always 1.",

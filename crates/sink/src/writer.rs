@@ -74,8 +74,13 @@ pub struct Rejected {
 
 /// A destination. Calls block; they come from one thread.
 pub trait Writer: Send {
-    /// The destination's name: a label.
-    fn name(&self) -> &'static str;
+    /// Sees to it that the destination is there and fit to be written to.
+    ///
+    /// # Errors
+    /// [`WriteError::Retry`] where it does not answer, [`WriteError::Stop`] where it refuses.
+    fn prepare(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
 
     /// Takes partitions over, in one transaction: raises each epoch, so that whoever had it can write no more.
     ///

@@ -5,6 +5,8 @@ use schema::{Edit, Reason, Rejection};
 use sink::batch::{Batch, Fate, Hole, Part, Row};
 use sink::error::WriteError;
 use sink::writer::{Base, Claim, Position, Writer};
+use sink::writers::postgres::Postgres;
+use sink::writers::postgres::connection::DatabaseConfig;
 use sink::writers::sqlite::Sqlite;
 use sink::writers::stdout::Stdout;
 use uuid::Uuid;
@@ -13,7 +15,11 @@ const TOPIC: Uuid = Uuid::from_u128(7);
 
 /// The destinations that keep positions. A new one is a line here.
 fn exact_writers(folder: &std::path::Path) -> Vec<Box<dyn Writer>> {
-    vec![Box::new(Sqlite::open(&folder.join("edits.db")).unwrap())]
+    vec![Box::new(Sqlite::open(&folder.join("edits.db")).unwrap()), Box::new(postgres(&e2e::postgres::database()))]
+}
+
+fn postgres(url: &str) -> Postgres {
+    Postgres::new(&DatabaseConfig { database_url: Some(url.to_owned().into()), ..DatabaseConfig::default() }).unwrap()
 }
 
 fn edit(id: &str) -> Edit<'static> {

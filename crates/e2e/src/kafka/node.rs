@@ -1,12 +1,11 @@
 //! One node of Apache Kafka: broker and controller in one process.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use super::security;
+use crate::guarded::Guarded;
 
 /// Any: all clusters here live in folders of their own.
 const CLUSTER_ID: &str = "d2lraXBlZGlhLWV2ZW50cw";
@@ -35,30 +34,12 @@ impl Ports {
     }
 }
 
-/// Ends the JVM when the standard input ends or a signal comes, whatever became of the story.
-const GUARD: &str = r#"
-log=$1; shift
-"$@" >>"$log" 2>&1 &
-jvm=$!
-trap 'kill -9 $jvm 2>/dev/null; exit' TERM INT HUP
-echo $jvm
-read -r _
-kill -9 $jvm 2>/dev/null
-"#;
-
 /// A node, running or killed.
 #[derive(Debug)]
 pub(super) struct Node {
     folder: PathBuf,
     jars: PathBuf,
-    running: Option<Running>,
-}
-
-/// The shell that watches over a JVM, and the JVM's process id.
-#[derive(Debug)]
-struct Running {
-    guard: Child,
-    jvm: u32,
+    running: Option<Guarded>,
 }
 
 impl Node {
@@ -80,27 +61,11 @@ impl Node {
         self.folder.join("server.properties")
     }
 
-    /// Starts the JVM. It ends with this process, however this process ends: the shell around it waits for its own
-    /// standard input to be closed.
+    /// Starts the JVM.
     pub(super) fn start(&mut self) {
-        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
-        let java = java(&self.jars);
-        let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(self.folder.join("log"))
-            .arg(java.get_program())
-            .args(java.get_args())
-            .arg("kafka.Kafka")
-            .arg(self.properties())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let jvm = line.trim().parse().unwrap();
-        self.running = Some(Running { guard, jvm });
+        let mut java = java(&self.jars);
+        java.arg("kafka.Kafka").arg(self.properties());
+        self.running = Some(Guarded::start(&java, &self.folder.join("log"), "KILL"));
     }
 
     pub(super) const fn is_running(&self) -> bool {
@@ -109,27 +74,14 @@ impl Node {
 
     /// `kill -9`, and waits until it is gone.
     pub(super) fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let killed = Command::new("kill").args(["-9", &running.jvm.to_string()]).status();
-            assert!(killed.is_ok_and(|status| status.success()), "a node ended by itself:\n{}", self.log());
-            drop(running.guard.stdin.take());
-            running.guard.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            assert!(running.kill(), "a node ended by itself:\n{}", self.log());
         }
     }
 
     /// What it said.
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            drop(running.guard.stdin.take());
-            // It is on its way out already; nothing is left to be done if it is not.
-            let _ = running.guard.wait();
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The destinations. A new one is a file here, a line in [`open`], and a line in the contract test.
 
+pub mod postgres;
 pub mod sqlite;
 pub mod stdout;
 
@@ -14,6 +15,7 @@ use crate::writer::Writer;
 /// [`Failure::Config`] in one sentence.
 pub fn open(config: &Config) -> Result<Box<dyn Writer>, Failure> {
     match config.writer {
+        WriterKind::Postgres => Ok(Box::new(postgres::Postgres::new(&config.database)?)),
         WriterKind::Sqlite => Ok(Box::new(sqlite::Sqlite::open(&config.sqlite_file)?)),
         WriterKind::Stdout => Ok(Box::new(stdout::Stdout::new(std::io::stdout()))),
     }

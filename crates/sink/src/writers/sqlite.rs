@@ -91,10 +91,6 @@ fn retry(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> WriteError {
 }
 
 impl Writer for Sqlite {
-    fn name(&self) -> &'static str {
-        "sqlite"
-    }
-
     fn claim(&mut self, claims: &[Claim<'_>]) -> Result<Vec<Position>, WriteError> {
         let transaction = self.begin()?;
         let mut positions = Vec::new();

@@ -37,10 +37,6 @@ impl<W: Write> Stdout<W> {
 }
 
 impl<W: Write + Send> Writer for Stdout<W> {
-    fn name(&self) -> &'static str {
-        "stdout"
-    }
-
     fn claim(&mut self, claims: &[Claim<'_>]) -> Result<Vec<Position>, WriteError> {
         let position = |claim: &Claim<'_>| Position {
             epoch: 0,

@@ -16,7 +16,7 @@ use kafka::{Kafka, KafkaConfig, Rebalancing};
 use service::config::{LogFormat, ServiceConfig};
 use service::{CancellationToken, Failure, Metrics, Service, telemetry};
 
-use crate::audit::{self, Report};
+use crate::audit::{self, Report, Table};
 use sinks::Sinks;
 use source::{Source, SourceChoice};
 use tokio::sync::mpsc;
@@ -230,7 +230,7 @@ async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Resul
     loop {
         let served = source.served();
         let (kafka, table) = (kafka.clone(), table.to_owned());
-        let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &table, served.as_ref()));
+        let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &Table::Sqlite(table), served.as_ref()));
         let report = taken.await.map_err(|_| Failure::Runtime("the audit broke".to_owned()))??;
         if report.is_clean() || Instant::now() > deadline {
             return Ok(report);

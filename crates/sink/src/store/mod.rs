@@ -1,11 +1,12 @@
 //! The loop: poll, collect, write, commit.
 
+mod flush;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::group::answered;
-use kafka::group_metrics::seconds_since;
 use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition};
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -17,12 +18,11 @@ use service::{Failure, Heartbeat, Service};
 
 use crate::Config;
 use crate::batch::{Batch, Fate, Hole, Row};
-use crate::error::WriteError;
 use crate::heal::{self, Stretch};
 use crate::metrics::SinkMetrics;
 use crate::outbox::Outbox;
 use crate::ownership::{self, ClaimError, Owned, Source};
-use crate::writer::{Writer, Written};
+use crate::writer::Writer;
 
 /// Longest wait for a record: how soon a stop is noticed.
 const TURN: Duration = Duration::from_millis(50);
@@ -110,7 +110,7 @@ impl Store {
     /// Where a person must act.
     pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
         let member = Arc::clone(&self.member);
-        self.readiness.ok("standing by");
+        self.show_readiness();
         while !self.service.shutdown.is_cancelled() {
             heartbeat.beat();
             match member.poll(self.patience()) {
@@ -261,9 +261,13 @@ impl Store {
         self.lost.insert(partition, Instant::now());
     }
 
-    /// Ready unless a hole halted a partition: that is for a person to see.
+    /// Ready unless a write waits, or a hole halted a partition: that is for a person to see.
     fn show_readiness(&self) {
+        if self.retry.is_some() {
+            return self.readiness.failing("a write waits for the destination");
+        }
         match self.owned.values().filter(|owned| owned.is_halted).count() {
+            0 if self.owned.is_empty() => self.readiness.ok("standing by"),
             0 => self.readiness.ok(&format!("{} partitions", self.owned.len())),
             halted => self.readiness.failing(&format!("a hole that cannot be healed halted {halted} partitions")),
         }
@@ -365,130 +369,5 @@ impl Store {
         }
         self.show_readiness();
         Ok(())
-    }
-
-    /// Writes the batch, if there is one.
-    fn flush(&mut self) -> Result<(), Failure> {
-        if self.batch.is_empty() {
-            self.since = None;
-            self.end_retry();
-            return Ok(());
-        }
-        let started = Instant::now();
-        match self.writer.write(&self.batch) {
-            Ok(written) => {
-                let rows = self.batch.len();
-                self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
-                self.written(&written);
-            }
-            Err(WriteError::Fenced { partitions }) => {
-                tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
-                self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
-                for partition in partitions {
-                    self.let_go(partition);
-                }
-            }
-            Err(error @ WriteError::Retry { doing, .. }) => self.retry_later(&error, doing),
-            Err(WriteError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
-        }
-        Ok(())
-    }
-
-    fn retry_later(&mut self, error: &WriteError, doing: &str) {
-        let wait = self.retry.as_ref().map_or(RETRY.0, |retry| (retry.wait * 2).min(RETRY.1));
-        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "write failed; trying again");
-        self.metrics.retried(doing);
-        if self.retry.is_none() {
-            self.set_paused(true);
-        }
-        self.retry = Some(Retry { at: Instant::now() + wait, wait });
-    }
-
-    /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it.
-    fn set_paused(&self, paused: bool) {
-        let ours = self.owned.keys().chain(self.lost.keys());
-        let all: Vec<TopicPartition> = ours.map(|partition| self.at(*partition)).collect();
-        answered(self.member.set_paused(&all, paused));
-        self.metrics.paused.set(if paused { i64::try_from(all.len()).unwrap_or(i64::MAX) } else { 0 });
-    }
-
-    fn end_retry(&mut self) {
-        if self.retry.take().is_some() {
-            self.set_paused(false);
-        }
-    }
-
-    fn written(&mut self, written: &Written) {
-        self.end_retry();
-        self.service.metrics.progressed();
-        for (partition, hole) in &written.holes {
-            // The table was set back under us: what it lacks is read again.
-            tracing::warn!(partition, ?hole, "the table expects another record: reading again from there");
-            self.let_go(*partition);
-        }
-        let parts = std::mem::take(&mut self.batch.parts);
-        self.since = None;
-        for (partition, part) in &parts {
-            for row in &part.rows {
-                self.metrics.durable(seconds_since(row.received_at_ms));
-            }
-            if let (Some(last), Some(owned)) = (part.rows.last(), self.owned.get_mut(partition)) {
-                owned.next_offset = last.offset + 1;
-            }
-        }
-        self.commit_offsets(CommitMode::Async);
-        self.show_lag();
-        if !written.rejected.is_empty() {
-            self.tell_rejected();
-        }
-    }
-
-    fn show_lag(&self) {
-        self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
-        for (partition, owned) in &self.owned {
-            let at = self.at(*partition);
-            let left = self.member.behind(&at, owned.next_offset);
-            self.metrics.group.lagging(&at, left, owned.last_received_at_ms);
-        }
-    }
-
-    /// Kafka's own offsets follow the table's: for lag tools, and for writers that keep no position.
-    fn commit_offsets(&self, mode: CommitMode) {
-        let offsets: Vec<(TopicPartition, i64, String)> = self
-            .owned
-            .iter()
-            .map(|(partition, owned)| (self.at(*partition), owned.next_offset, String::new()))
-            .collect();
-        if offsets.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let committed = self.member.commit(&offsets, mode);
-        let outcome = if committed.is_ok() { "ok" } else { "failed" };
-        self.metrics.commits.with_label_values(&[outcome]).inc();
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-    }
-
-    /// Tells of rejected rows; what fails is told again soon.
-    fn tell_rejected(&mut self) {
-        let partitions: Vec<i32> = self.owned.keys().copied().collect();
-        self.untold = None;
-        let told = self.writer.outbox(self.source.topic_id, &partitions).map_err(|error| error.to_string()).and_then(
-            |rejected| {
-                if rejected.is_empty() {
-                    return Ok(());
-                }
-                self.outbox.tell(&rejected, &self.tail).map_err(|error| error.sentence())?;
-                let ids: Vec<i64> = rejected.iter().map(|rejected| rejected.id).collect();
-                self.writer.told(&ids).map_err(|error| error.to_string())?;
-                // There may be more than are told at once.
-                self.untold = Some(Instant::now());
-                Ok(())
-            },
-        );
-        if let Err(why) = told {
-            self.untold = Some(Instant::now());
-            tracing::warn!(why, "dead letters not told yet; trying again");
-        }
     }
 }

@@ -1,18 +1,22 @@
 //! Compares what was served, published, enriched and stored.
 
+mod table;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use kafka::{Headers, Kafka, KafkaConfig, Tail};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rusqlite::{Connection, OpenFlags};
 use schema::gap::{Gap, GapStatus};
 use schema::record::{CE_ID, HeaderSource as _, SEQ};
 use serde::Deserialize;
 use service::{Failure, Metrics};
+use sink::config::WriterKind;
+use sink::writers::postgres::connection::DatabaseConfig;
+pub(crate) use table::Table;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const DEAD_LETTER_ORIGIN: &str = "__connect.errors.topic";
@@ -25,6 +29,11 @@ pub(crate) struct Options {
     /// The simulator that served the stream, such as http://127.0.0.1:8090: it knows what it served.
     #[arg(long, value_name = "URL")]
     simulator: Option<String>,
+    /// Where the sinks store edits: postgres or sqlite.
+    #[arg(long, env = "WIKI_WRITER", value_enum, default_value = "postgres")]
+    writer: WriterKind,
+    #[command(flatten)]
+    database: DatabaseConfig,
     /// The sinks' SQLite file.
     #[arg(long, env = "WIKI_SQLITE_FILE", value_name = "FILE", default_value = "edits.db")]
     sqlite_file: PathBuf,
@@ -35,13 +44,22 @@ pub(crate) struct Options {
 
 /// Runs the audit and prints it.
 pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
+    let table = match options.writer {
+        WriterKind::Postgres => Table::Postgres(Box::new(options.database.target()?)),
+        WriterKind::Sqlite => Table::Sqlite(options.sqlite_file.clone()),
+        WriterKind::Stdout => {
+            return Err(Failure::Config(
+                "standard output keeps nothing that could be audited: --writer postgres or sqlite".to_owned(),
+            ));
+        }
+    };
     let kafka = Kafka::new(options.kafka.clone(), &Metrics::new("wiki"));
     kafka.check_reachable(ANSWER_LIMIT)?;
     let served = match &options.simulator {
         None => None,
         Some(url) => Some(service::block_on(ask(url, &options.event_types))?),
     };
-    let report = take(&kafka, &options.sqlite_file, served.as_ref())?;
+    let report = take(&kafka, &table, served.as_ref())?;
     println!("{report}");
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -89,6 +107,7 @@ impl fmt::Display for Report {
 }
 
 /// The ids of a topic, how often each, and whether its sequences are dense.
+#[derive(Default)]
 struct Ids {
     times: HashMap<String, usize>,
     loose: Vec<String>,
@@ -96,13 +115,13 @@ struct Ids {
 
 impl Ids {
     fn of(tail: &Tail, topic: &str) -> Result<Self, Failure> {
-        let mut ids = Self { times: HashMap::new(), loose: Vec::new() };
+        let mut ids = Self::default();
         let mut expected: HashMap<i32, i64> = HashMap::new();
         scan(tail, topic, |record| {
             let headers = Headers(record);
             let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
             if let Some(id) = text(&headers, CE_ID) {
-                *ids.times.entry(id).or_default() += 1;
+                ids.count(id);
             }
             let due = expected.get(&record.partition());
             if seq.is_none() || due.is_some_and(|due| seq != Some(*due)) {
@@ -111,6 +130,10 @@ impl Ids {
             expected.insert(record.partition(), seq.unwrap_or(-1) + 1);
         })?;
         Ok(ids)
+    }
+
+    fn count(&mut self, id: String) {
+        *self.times.entry(id).or_default() += 1;
     }
 
     fn repeats(&self) -> usize {
@@ -127,7 +150,7 @@ fn scan(tail: &Tail, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Res
 }
 
 /// Takes the audit; `served` is what the stream's server says it served.
-pub(crate) fn take(kafka: &Kafka, sqlite_file: &Path, served: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
+pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
     let (raw, enriched) = (Ids::of(&tail, &topics.raw)?, Ids::of(&tail, &topics.events)?);
@@ -151,7 +174,7 @@ pub(crate) fn take(kafka: &Kafka, sqlite_file: &Path, served: Option<&BTreeSet<S
             }
         })?;
     }
-    let stored = stored(sqlite_file)?;
+    let stored = table.ids()?;
     report.stored = stored.times.len();
     let expected: BTreeSet<&String> = match served {
         Some(served) => served.iter().collect(),
@@ -174,37 +197,6 @@ fn open_gaps(tail: &Tail, topic: &str) -> Result<usize, Failure> {
     })?;
     Ok(latest.values().filter(|status| **status == GapStatus::Open).count())
 }
-
-/// The ids in the table, and whether rows and rejects together are dense.
-fn stored(sqlite_file: &Path) -> Result<Ids, Failure> {
-    let failed = |error: rusqlite::Error| {
-        Failure::Config(format!(
-            "the sinks' file {} cannot be read: {error}; name it with --sqlite-file or WIKI_SQLITE_FILE",
-            sqlite_file.display()
-        ))
-    };
-    let connection = Connection::open_with_flags(sqlite_file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    let mut ids = Ids { times: HashMap::new(), loose: Vec::new() };
-    let mut query = connection.prepare("SELECT event_id FROM edits").map_err(failed)?;
-    let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
-    for id in rows {
-        *ids.times.entry(id.map_err(failed)?).or_default() += 1;
-    }
-    let mut query = connection.prepare(LOOSE).map_err(failed)?;
-    let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
-    for partition in rows {
-        ids.loose.push(format!("table, partition {}", partition.map_err(failed)?));
-    }
-    Ok(ids)
-}
-
-/// Partitions whose rows and rejects are not exactly `base_seq` to `next_seq` − 1.
-const LOOSE: &str = "SELECT CAST(p.partition AS TEXT) FROM sink_progress p LEFT JOIN ( \
-        SELECT topic_id, partition, seq FROM edits UNION ALL SELECT topic_id, partition, seq FROM edits_rejected \
-    ) s ON s.topic_id = p.topic_id AND s.partition = p.partition \
-    GROUP BY p.topic_id, p.partition, p.base_seq, p.next_seq \
-    HAVING count(DISTINCT s.seq) <> p.next_seq - p.base_seq OR count(s.seq) <> p.next_seq - p.base_seq \
-        OR coalesce(min(s.seq), p.base_seq) <> p.base_seq";
 
 #[derive(Deserialize)]
 struct ServedLine {

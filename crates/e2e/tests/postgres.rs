@@ -1,0 +1,60 @@
+//! PostgreSQL dies under load and comes back: the sinks wait, and every edit stands in the table once.
+
+use std::time::Duration;
+
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::postgres::{Server, try_ask};
+use e2e::process::Program;
+use e2e::wait_until;
+
+const LIMIT: Duration = Duration::from_secs(90);
+const EDITS: usize = 12_000;
+
+#[test]
+fn a_server_killed_under_load_loses_and_doubles_nothing() {
+    let mut server = Server::make();
+    let url = server.database();
+    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
+    let mut parts = Parts::with_simulator(&["--rate", "2000", "--edits", &EDITS.to_string(), "--seed", "5"]);
+    parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
+    let mut pipeline = Pipeline::start(&parts);
+    let sinks = ["sink-1", "sink-2"];
+    for service in ["ingest", "enricher"].iter().chain(&sinks) {
+        pipeline.start_service(service);
+    }
+    for share in [2, 5, 8] {
+        wait_until("a share is stored", LIMIT, || stored() >= EDITS * share / 10);
+        server.kill();
+        wait_until("a sink shows that its write waits", LIMIT, || {
+            pipeline.expect_all_alive();
+            sinks
+                .iter()
+                .any(|sink| pipeline.metric(sink, "wiki_sink_paused_partitions").is_some_and(|paused| paused > 0.0))
+        });
+        server.start();
+    }
+    wait_until("every edit is stored", LIMIT, || {
+        pipeline.expect_all_alive();
+        stored() >= EDITS
+    });
+    let (code, output, errors) = Program::new("wiki")
+        .with(["audit", "--kafka-bootstrap-servers", &pipeline.target.bootstrap, "--database-url", &url])
+        .with(["--simulator", &format!("http://{}", pipeline.simulator)])
+        .run(LIMIT);
+    println!("{}", output);
+    assert!(output.contains(&format!("stored        {EDITS:>9}")), "{}{}", output, errors);
+    assert!(output.contains("missing 0, double 0, extra 0, gaps 0"), "{}", output);
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_named_without_its_password() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "10"]));
+    pipeline.start_service("ingest");
+    let (code, output, errors) = Program::new("sink")
+        .with(["--kafka-bootstrap-servers", &pipeline.target.bootstrap, "--http", "127.0.0.1:0"])
+        .with(["--database-url", "postgres://me:geheim@127.0.0.1:9/edits", "--require-healthy"])
+        .run(LIMIT);
+    assert_eq!(code, 69, "{output}{errors}");
+    assert!(errors.contains("edits on 127.0.0.1 port 9 as me") && !errors.contains("geheim"), "{errors}");
+}

@@ -1,0 +1,142 @@
+//! The batch on its way into the destination, and what follows a write.
+
+use std::time::Instant;
+
+use kafka::TopicPartition;
+use kafka::group::answered;
+use kafka::group_metrics::seconds_since;
+use rdkafka::consumer::CommitMode;
+use service::Failure;
+
+use super::{RETRY, Retry, Store};
+use crate::error::WriteError;
+use crate::writer::Written;
+
+impl Store {
+    /// Writes the batch, if there is one.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            self.since = None;
+            self.end_retry();
+            return Ok(());
+        }
+        let started = Instant::now();
+        match self.writer.write(&self.batch) {
+            Ok(written) => {
+                let rows = self.batch.len();
+                self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
+                self.written(&written);
+            }
+            Err(WriteError::Fenced { partitions }) => {
+                tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
+                self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
+                for partition in partitions {
+                    self.let_go(partition);
+                }
+            }
+            Err(error @ WriteError::Retry { doing, .. }) => self.retry_later(&error, doing),
+            Err(WriteError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
+        }
+        Ok(())
+    }
+
+    fn retry_later(&mut self, error: &WriteError, doing: &str) {
+        let wait = self.retry.as_ref().map_or(RETRY.0, |retry| (retry.wait * 2).min(RETRY.1));
+        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "write failed; trying again");
+        self.metrics.retried(doing);
+        if self.retry.is_none() {
+            self.set_paused(true);
+        }
+        self.retry = Some(Retry { at: Instant::now() + wait, wait });
+        self.show_readiness();
+    }
+
+    /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it.
+    pub(super) fn set_paused(&self, paused: bool) {
+        let ours = self.owned.keys().chain(self.lost.keys());
+        let all: Vec<TopicPartition> = ours.map(|partition| self.at(*partition)).collect();
+        answered(self.member.set_paused(&all, paused));
+        self.metrics.paused.set(if paused { i64::try_from(all.len()).unwrap_or(i64::MAX) } else { 0 });
+    }
+
+    pub(super) fn end_retry(&mut self) {
+        if self.retry.take().is_some() {
+            self.set_paused(false);
+            self.show_readiness();
+        }
+    }
+
+    fn written(&mut self, written: &Written) {
+        self.end_retry();
+        self.service.metrics.progressed();
+        for (partition, hole) in &written.holes {
+            // The table was set back under us: what it lacks is read again.
+            tracing::warn!(partition, ?hole, "the table expects another record: reading again from there");
+            self.let_go(*partition);
+        }
+        let parts = std::mem::take(&mut self.batch.parts);
+        self.since = None;
+        for (partition, part) in &parts {
+            for row in &part.rows {
+                self.metrics.durable(seconds_since(row.received_at_ms));
+            }
+            if let (Some(last), Some(owned)) = (part.rows.last(), self.owned.get_mut(partition)) {
+                owned.next_offset = last.offset + 1;
+            }
+        }
+        self.commit_offsets(CommitMode::Async);
+        self.show_lag();
+        if !written.rejected.is_empty() {
+            self.tell_rejected();
+        }
+    }
+
+    fn show_lag(&self) {
+        self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
+        for (partition, owned) in &self.owned {
+            let at = self.at(*partition);
+            let left = self.member.behind(&at, owned.next_offset);
+            self.metrics.group.lagging(&at, left, owned.last_received_at_ms);
+        }
+    }
+
+    /// Kafka's own offsets follow the table's: for lag tools, and for writers that keep no position.
+    pub(super) fn commit_offsets(&self, mode: CommitMode) {
+        let offsets: Vec<(TopicPartition, i64, String)> = self
+            .owned
+            .iter()
+            .map(|(partition, owned)| (self.at(*partition), owned.next_offset, String::new()))
+            .collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let committed = self.member.commit(&offsets, mode);
+        let outcome = if committed.is_ok() { "ok" } else { "failed" };
+        self.metrics.commits.with_label_values(&[outcome]).inc();
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Tells of rejected rows; what fails is told again soon.
+    pub(super) fn tell_rejected(&mut self) {
+        let partitions: Vec<i32> = self.owned.keys().copied().collect();
+        self.untold = None;
+        let told = self.writer.outbox(self.source.topic_id, &partitions).map_err(|error| error.to_string()).and_then(
+            |rejected| {
+                if rejected.is_empty() {
+                    return Ok(());
+                }
+                self.outbox.tell(&rejected, &self.tail).map_err(|error| error.sentence())?;
+                let ids: Vec<i64> = rejected.iter().map(|rejected| rejected.id).collect();
+                self.writer.told(&ids).map_err(|error| error.to_string())?;
+                // There may be more than are told at once.
+                self.untold = Some(Instant::now());
+                Ok(())
+            },
+        );
+        if let Err(why) = told {
+            self.untold = Some(Instant::now());
+            tracing::warn!(why, "dead letters not told yet; trying again");
+        }
+    }
+}

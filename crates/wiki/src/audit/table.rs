@@ -1,0 +1,79 @@
+//! What the sinks stored.
+
+use std::path::{Path, PathBuf};
+
+use postgres::IsolationLevel;
+use postgres::fallible_iterator::FallibleIterator as _;
+use rusqlite::{Connection, OpenFlags};
+use service::Failure;
+use sink::writers::postgres::connection::{Target, sentence};
+
+use super::Ids;
+
+const EVERY_ID: &str = "SELECT event_id FROM edits";
+/// Partitions whose rows and rejects are not exactly `base_seq` to `next_seq` − 1.
+const LOOSE: &str = "SELECT CAST(p.partition AS TEXT) FROM sink_progress p LEFT JOIN ( \
+        SELECT topic_id, partition, seq FROM edits UNION ALL SELECT topic_id, partition, seq FROM edits_rejected \
+    ) s ON s.topic_id = p.topic_id AND s.partition = p.partition \
+    GROUP BY p.topic_id, p.partition, p.base_seq, p.next_seq \
+    HAVING count(DISTINCT s.seq) <> p.next_seq - p.base_seq OR count(s.seq) <> p.next_seq - p.base_seq \
+        OR coalesce(min(s.seq), p.base_seq) <> p.base_seq";
+
+/// The sinks' destination.
+pub(crate) enum Table {
+    Sqlite(PathBuf),
+    Postgres(Box<Target>),
+}
+
+impl Table {
+    /// The ids in the table, and whether rows and rejects together are dense.
+    pub(super) fn ids(&self) -> Result<Ids, Failure> {
+        let mut ids = Ids::default();
+        match self {
+            Self::Sqlite(file) => in_sqlite(file, &mut ids).map_err(|error| {
+                Failure::Config(format!(
+                    "the sinks' file {} cannot be read: {error}; name it with --sqlite-file or WIKI_SQLITE_FILE",
+                    file.display()
+                ))
+            })?,
+            Self::Postgres(target) => in_postgres(target, &mut ids).map_err(|error| {
+                Failure::Unavailable(format!(
+                    "the sinks' database ({}) cannot be read: {}; name it with WIKI_DATABASE_URL, and a role that may \
+                     read it",
+                    target.name(),
+                    sentence(&error)
+                ))
+            })?,
+        }
+        Ok(ids)
+    }
+}
+
+fn in_sqlite(file: &Path, ids: &mut Ids) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut query = connection.prepare(EVERY_ID)?;
+    for id in query.query_map([], |row| row.get::<_, String>(0))? {
+        ids.count(id?);
+    }
+    let mut query = connection.prepare(LOOSE)?;
+    for partition in query.query_map([], |row| row.get::<_, String>(0))? {
+        ids.loose.push(format!("table, partition {}", partition?));
+    }
+    Ok(())
+}
+
+fn in_postgres(target: &Target, ids: &mut Ids) -> Result<(), postgres::Error> {
+    let mut client = target.connect()?;
+    // Both queries see the same moment.
+    let moment = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let mut moment = moment.start()?;
+    let mut rows = moment.query_raw(EVERY_ID, std::iter::empty::<bool>())?;
+    while let Some(row) = rows.next()? {
+        ids.count(row.get(0));
+    }
+    drop(rows);
+    for row in moment.query(LOOSE, &[])? {
+        ids.loose.push(format!("table, partition {}", row.get::<_, String>(0)));
+    }
+    Ok(())
+}
