@@ -30,10 +30,14 @@ check: setup ## Format, lints, stale documents
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) run --quiet --package schema --example json_schema | diff - crates/schema/wikipedia-events.schema.json
+	$(CARGO) build --quiet --workspace --bins
+	./target/debug/wiki metrics | diff - docs/metrics.md
 
 docs: setup ## The generated documents, written anew
 	$(CARGO) run --quiet --package schema --example json_schema > crates/schema/wikipedia-events.schema.json.new
 	mv crates/schema/wikipedia-events.schema.json.new crates/schema/wikipedia-events.schema.json
+	$(CARGO) build --quiet --workspace --bins
+	./target/debug/wiki metrics > docs/metrics.md
 
 clean: ## What the build and the demo left behind
 	$(CARGO) clean

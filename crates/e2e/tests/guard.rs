@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may know of the workspace and of the packages that make it what it is.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("schema", &[]),
     ("service", &["axum", "prometheus", "tokio"]),
     ("kafka", &["schema", "service", "rdkafka", "prometheus", "tokio"]),
     ("ingest", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "reqwest"]),
     ("enricher", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio"]),
     ("sink", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "rusqlite", "postgres"]),
+    ("console", &["schema", "service", "kafka", "prometheus", "tokio"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
     (
@@ -23,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "kafka",
             "ingest",
             "enricher",
+            "console",
             "sink",
             "simulator",
             "broker",

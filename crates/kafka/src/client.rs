@@ -11,6 +11,7 @@ use service::{Failure, Metrics};
 
 use crate::context::{ClientMetrics, Context};
 use crate::group::{GroupContext, GroupMember};
+use crate::group_view::GroupView;
 use crate::tail::Tail;
 use crate::writer::FencedWriter;
 use crate::{Error, KafkaConfig, Rebalancing};
@@ -158,6 +159,14 @@ impl Kafka {
         let mut config = self.consumer_base("wikipedia-tail-reader");
         config.set("fetch.wait.max.ms", "10");
         Ok(Tail::new(self.create(config, "reader")?))
+    }
+
+    /// A view of a consumer group, which it does not join.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn group_view(&self, group: &str) -> Result<GroupView, Error> {
+        Ok(GroupView::new(group.to_owned(), self.create(self.consumer_base(group), "group's view")?))
     }
 
     /// A plain consumer without a group's rebalances, for tools.

@@ -23,11 +23,12 @@
 //! | [`tail`] | the last records of partitions, and offsets |
 //! | [`group`] | membership of a consumer group: rebalances as values, offsets given with the assignment |
 //! | [`group_metrics`] | what a group's member shows |
+//! | [`group_view`] | a consumer group seen from outside |
 //! | [`topics`] | topics made idempotently, and what they are |
 //! | [`dead_letter`] | headers of a dead letter |
 //! | [`settings`] | which settings pass through |
 //! | [`record`] | headers of a consumed record |
-//! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks |
+//! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks, groups described |
 
 pub mod client;
 pub mod config;
@@ -37,6 +38,7 @@ mod error;
 pub mod ffi;
 pub mod group;
 pub mod group_metrics;
+pub mod group_view;
 mod offset_sender;
 pub mod record;
 mod settings;
@@ -47,8 +49,9 @@ pub mod writer;
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::Error;
-pub use ffi::Fetched;
+pub use ffi::{Fetched, GroupDescription, MemberDescription};
 pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
+pub use group_view::GroupView;
 pub use record::Headers;
 pub use tail::Tail;
 pub use writer::{FencedWriter, Outgoing, Queued};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, FromArgMatches};
 
-use crate::Failure;
+use crate::{Failure, replica};
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -30,7 +30,7 @@ pub struct ServiceConfig {
     /// How logs look on stderr.
     #[arg(long, env = "WIKI_LOG_FORMAT", value_enum, default_value = "auto")]
     pub log_format: LogFormat,
-    /// Name of this replica in logs and metrics; the host's name if not given.
+    /// Name of this replica in logs and metrics; by default its name under compose, else the host's.
     #[arg(long, env = "WIKI_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
     /// End when standard input does: for a parent that must not leave children behind.
@@ -42,8 +42,7 @@ impl ServiceConfig {
     /// The replica's name.
     #[must_use]
     pub fn replica(&self) -> String {
-        let host = || std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
-        self.replica.clone().or_else(host).unwrap_or_else(|| "local".to_owned())
+        self.replica.clone().unwrap_or_else(replica::name)
     }
 }
 

@@ -40,6 +40,7 @@ pub mod failure;
 pub mod health;
 pub mod healthcheck;
 pub mod metrics;
+pub mod replica;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 //!
 //! Series with known labels exist from the start at 0, so that an increase sees the first event.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
@@ -14,8 +14,27 @@ use prometheus::{
 /// Where one service's metrics are registered; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registered: Arc<Registered>,
     common: Arc<Common>,
+}
+
+#[derive(Debug, Default)]
+struct Registered {
+    registry: Registry,
+    described: Mutex<Vec<Described>>,
+}
+
+/// A metric in words, as `docs/metrics.md` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it says.
+    pub help: String,
 }
 
 #[derive(Debug)]
@@ -34,10 +53,16 @@ impl Metrics {
     /// A registry with what every service shows.
     #[must_use]
     pub fn new(service: &str) -> Self {
-        let registry = Registry::new();
-        let register = Register(&registry);
-        let info = register.int_gauges("wiki_build_info", "Who this is; always 1.", &["version", "service"]);
-        info.with_label_values(&[env!("CARGO_PKG_VERSION"), service]).set(1);
+        let registered = Arc::new(Registered::default());
+        let register = Register(&registered);
+        let info = register.int_gauges(
+            "wiki_build_info",
+            "Who this is; always 1.",
+            &["version", "revision", "rustc", "service"],
+        );
+        let revision = option_env!("WIKI_REVISION").unwrap_or("unknown");
+        let rustc = env!("CARGO_PKG_RUST_VERSION");
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc, service]).set(1);
         let common = Common {
             ready: register.int_gauges("wiki_ready", "Whether a readiness check passes.", &["check"]),
             last_progress: register
@@ -60,8 +85,8 @@ impl Metrics {
             tokio_queue: register.int_gauge("wiki_tokio_queue_depth", "Tasks waiting in the runtime's queue."),
         };
         #[cfg(target_os = "linux")]
-        register.add(prometheus::process_collector::ProcessCollector::for_self());
-        Self { registry, common: Arc::new(common) }
+        register.add(prometheus::process_collector::ProcessCollector::for_self(), "gauge");
+        Self { registered, common: Arc::new(common) }
     }
 
     /// Notes that work advanced.
@@ -93,30 +118,36 @@ impl Metrics {
         self.common.tokio_queue.set(i64::try_from(queue_depth).unwrap_or(i64::MAX));
     }
 
+    /// Everything that was registered, in words.
+    #[must_use]
+    pub fn described(&self) -> Vec<Described> {
+        self.registered.described.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything in Prometheus's text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         // Encoding into a string fails only for families without a name, which registering refuses.
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.registered.registry.gather()).unwrap_or_default()
     }
 
     /// A counter.
     #[must_use]
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
-        let counters = Register(&self.registry).counters(name, help, &[]);
+        let counters = Register(&self.registered).counters(name, help, &[]);
         counters.with_label_values::<&str>(&[])
     }
 
     /// A counter of seconds.
     #[must_use]
     pub fn float_counter(&self, name: &str, help: &str) -> Counter {
-        Register(&self.registry).checked(name, Counter::new(name, help))
+        Register(&self.registered).checked(name, Counter::new(name, help), "counter")
     }
 
     /// Counters by one label, each present from the start.
     #[must_use]
     pub fn counters(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
-        let counters = Register(&self.registry).counters(name, help, &[label]);
+        let counters = Register(&self.registered).counters(name, help, &[label]);
         for value in values {
             counters.with_label_values(&[value]);
         }
@@ -126,64 +157,76 @@ impl Metrics {
     /// Counters by labels whose values are not known at the start.
     #[must_use]
     pub fn open_counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        Register(&self.registry).counters(name, help, labels)
+        Register(&self.registered).counters(name, help, labels)
     }
 
     /// An integer gauge.
     #[must_use]
     pub fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        Register(&self.registry).int_gauge(name, help)
+        Register(&self.registered).int_gauge(name, help)
     }
 
     /// A gauge.
     #[must_use]
     pub fn gauge(&self, name: &str, help: &str) -> Gauge {
-        Register(&self.registry).gauge(name, help)
+        Register(&self.registered).gauge(name, help)
     }
 
     /// Integer gauges by labels.
     #[must_use]
     pub fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        Register(&self.registry).int_gauges(name, help, labels)
+        Register(&self.registered).int_gauges(name, help, labels)
     }
 
     /// Gauges by labels.
     #[must_use]
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         let gauges = GaugeVec::new(Opts::new(name, help), labels);
-        Register(&self.registry).checked(name, gauges)
+        Register(&self.registered).checked(name, gauges, "gauge")
     }
 
     /// A histogram.
     #[must_use]
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        let histograms = Register(&self.registry).histograms(name, help, &[], buckets);
+        let histograms = Register(&self.registered).histograms(name, help, &[], buckets);
         histograms.with_label_values::<&str>(&[])
     }
 
     /// Histograms by labels.
     #[must_use]
     pub fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        Register(&self.registry).histograms(name, help, labels, buckets)
+        Register(&self.registered).histograms(name, help, labels, buckets)
     }
 }
 
 /// Makes and registers collectors. A name that is taken or malformed is a mistake in this code, found by the
 /// first test that starts the service.
-struct Register<'a>(&'a Registry);
+struct Register<'a>(&'a Registered);
 
 impl Register<'_> {
-    fn add<T: Collector + 'static>(&self, collector: T) {
-        if let Err(error) = self.0.register(Box::new(collector)) {
+    fn add<T: Collector + 'static>(&self, collector: T, kind: &'static str) {
+        let described = collector.desc().into_iter().map(|metric| Described {
+            name: metric.fq_name.clone(),
+            kind: if metric.fq_name.ends_with("_total") { "counter" } else { kind },
+            labels: metric.variable_labels.clone(),
+            help: metric.help.clone(),
+        });
+        self.0.described.lock().unwrap_or_else(PoisonError::into_inner).extend(described);
+        if let Err(error) = self.0.registry.register(Box::new(collector)) {
             debug_assert!(false, "metric cannot be registered: {error}");
         }
     }
 
     #[expect(clippy::panic, reason = "a metric's name and labels are literals of this code")]
-    fn checked<T: Collector + Clone + 'static>(&self, name: &str, collector: prometheus::Result<T>) -> T {
+    fn checked<T: Collector + Clone + 'static>(
+        &self,
+        name: &str,
+        collector: prometheus::Result<T>,
+        kind: &'static str,
+    ) -> T {
         match collector {
             Ok(collector) => {
-                self.add(collector.clone());
+                self.add(collector.clone(), kind);
                 collector
             }
             Err(error) => panic!("metric {name}: {error}"),
@@ -191,24 +234,24 @@ impl Register<'_> {
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.checked(name, IntCounterVec::new(Opts::new(name, help), labels))
+        self.checked(name, IntCounterVec::new(Opts::new(name, help), labels), "counter")
     }
 
     fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.checked(name, IntGaugeVec::new(Opts::new(name, help), labels))
+        self.checked(name, IntGaugeVec::new(Opts::new(name, help), labels), "gauge")
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.checked(name, IntGauge::new(name, help))
+        self.checked(name, IntGauge::new(name, help), "gauge")
     }
 
     fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.checked(name, Gauge::new(name, help))
+        self.checked(name, Gauge::new(name, help), "gauge")
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.checked(name, HistogramVec::new(options, labels))
+        self.checked(name, HistogramVec::new(options, labels), "histogram")
     }
 }
 

@@ -53,8 +53,8 @@ pub struct Config {
     /// The SQLite file.
     #[arg(long, env = "WIKI_SQLITE_FILE", value_name = "FILE", default_value = "edits.db")]
     pub sqlite_file: PathBuf,
-    /// Name of this sink in the progress table, logs and metrics.
-    #[arg(long, env = "WIKI_SINK_NAME", value_name = "NAME", default_value = "sink-1")]
+    /// Name of this sink in the progress table and in metrics; by default its name under compose, else the host's.
+    #[arg(long, env = "WIKI_SINK_NAME", value_name = "NAME", default_value_t = service::replica::name(), hide_default_value = true)]
     pub sink_name: String,
     /// Rows of one write at most.
     #[arg(long, env = "WIKI_BATCH_ROWS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]

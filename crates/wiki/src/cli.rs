@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, demo, tail};
+use crate::{audit, demo, reference, tail};
 
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
@@ -24,7 +24,9 @@ enum Command {
     Tail(tail::Options),
     /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
-    /// Run one service in this binary: ingest, enricher, sink or simulator, with its own options.
+    /// List every metric of every service, as Markdown.
+    Metrics,
+    /// Run one service in this binary: ingest, enricher, sink, console or simulator, with its own options.
     #[command(disable_help_flag = true)]
     Run {
         /// The service.
@@ -45,6 +47,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(options) => demo::main(options),
         Command::Tail(options) => tail::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
+        Command::Metrics => {
+            print!("{}", reference::metrics());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Run { service, options } => run(&service, options),
     };
     result.unwrap_or_else(|failure| failure.report("wiki"))
@@ -56,7 +62,8 @@ fn run(name: &str, options: Vec<OsString>) -> Result<ExitCode, Failure> {
         "ingest" => Ok(service::main_from(arguments, "ingest", "127.0.0.1:8081", ingest::run)),
         "enricher" => Ok(service::main_from(arguments, "enricher", "127.0.0.1:8082", enricher::run)),
         "sink" => Ok(service::main_from(arguments, "sink", "127.0.0.1:8083", sink::run)),
+        "console" => Ok(service::main_from(arguments, "console", "127.0.0.1:8080", console::run)),
         "simulator" => Ok(service::main_with_own_server(arguments, "simulator", "127.0.0.1:8090", simulator::run)),
-        _ => Err(Failure::Usage(format!("there is no service {name}: ingest, enricher, sink or simulator"))),
+        _ => Err(Failure::Usage(format!("there is no service {name}: ingest, enricher, sink, console or simulator"))),
     }
 }

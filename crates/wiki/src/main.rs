@@ -3,6 +3,7 @@
 mod audit;
 mod cli;
 mod demo;
+mod reference;
 mod tail;
 
 use std::process::ExitCode;

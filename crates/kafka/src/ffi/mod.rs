@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "librdkafka is a C library; each call states why it is sound")]
 
 mod consume;
+mod groups;
 mod produce;
 mod settings;
 
@@ -17,6 +18,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use uuid::Uuid;
 
 pub use consume::{Fetched, PartitionQueue};
+pub use groups::{GroupDescription, MemberDescription, describe_groups};
 pub use produce::{TopicHandle, produce};
 pub use settings::setting_names;
 

@@ -1,0 +1,23 @@
+//! Flags of the console service.
+
+use kafka::KafkaConfig;
+
+/// What the console service can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Config {
+    /// The cluster and its topics.
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
+    /// The sinks' consumer group.
+    #[arg(long, env = "WIKI_GROUP", value_name = "GROUP", default_value = "wiki-sink")]
+    pub group: String,
+    /// The enrichers' consumer group.
+    #[arg(long, env = "WIKI_ENRICHER_GROUP", value_name = "GROUP", default_value = "wiki-enricher")]
+    pub enricher_group: String,
+    /// Milliseconds between two looks at the groups.
+    #[arg(long, env = "WIKI_LOOK_MS", value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub look_ms: u64,
+    /// End where Kafka does not answer at the start, instead of waiting for it.
+    #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
+    pub require_healthy: bool,
+}

@@ -1,0 +1,106 @@
+//! The loop: look at each group, show it. A look that fails leaves the last picture, and its age grows.
+
+use std::time::{Duration, Instant};
+
+use kafka::GroupView;
+use service::health::Readiness;
+use service::{Heartbeat, Service};
+
+use crate::error::LookError;
+use crate::metrics::ConsoleMetrics;
+use crate::picture::{Change, Picture, Progress};
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// A picture older than this is stale.
+const STALE: Duration = Duration::from_secs(10);
+
+/// A group, the topic it reads, and the last picture of both.
+#[derive(Debug)]
+pub struct Watched {
+    view: GroupView,
+    topic: String,
+    last: Option<Picture>,
+    looked: Instant,
+}
+
+impl Watched {
+    /// A group that nobody has looked at yet.
+    #[must_use]
+    pub fn new(view: GroupView, topic: String) -> Self {
+        Self { view, topic, last: None, looked: Instant::now() }
+    }
+
+    fn look(&self) -> Result<Picture, LookError> {
+        let described = self.view.describe(ANSWER_LIMIT)?;
+        let partitions = self.view.partitions(&self.topic, ANSWER_LIMIT)?;
+        let committed = self.view.committed(&partitions, ANSWER_LIMIT)?;
+        let mut picture = Picture { described, ..Picture::default() };
+        for at in partitions {
+            let bounds = self.view.bounds(&at, ANSWER_LIMIT)?;
+            let progress = Progress { start: bounds.start, end: bounds.end, committed: committed.get(&at).copied() };
+            picture.partitions.insert(at, progress);
+        }
+        Ok(picture)
+    }
+}
+
+/// Looks at groups until shutdown.
+#[derive(Debug)]
+pub struct Watch {
+    watched: Vec<Watched>,
+    interval: Duration,
+    metrics: ConsoleMetrics,
+    service: Service,
+    readiness: Readiness,
+}
+
+impl Watch {
+    /// Prepares the loop.
+    #[must_use]
+    pub fn new(watched: Vec<Watched>, interval: Duration, service: &Service, readiness: Readiness) -> Self {
+        let groups: Vec<&str> = watched.iter().map(|watched| watched.view.group()).collect();
+        let metrics = ConsoleMetrics::new(&service.metrics, &groups);
+        Self { watched, interval, metrics, service: service.clone(), readiness }
+    }
+
+    /// Looks until shutdown. Blocks.
+    pub fn run(mut self, heartbeat: &Heartbeat) {
+        while !self.service.shutdown.is_cancelled() {
+            let began = Instant::now();
+            heartbeat.beat();
+            let failed = self.turn();
+            self.tell(failed);
+            std::thread::park_timeout(self.interval.saturating_sub(began.elapsed()));
+        }
+    }
+
+    fn turn(&mut self) -> Option<LookError> {
+        let mut failed = None;
+        for watched in &mut self.watched {
+            match watched.look() {
+                Ok(picture) => {
+                    // The first look compares with nothing: who is there did not come just now.
+                    let change = watched.last.as_ref().map_or_else(Change::default, |last| picture.since(last));
+                    self.metrics.show(watched.view.group(), &watched.topic, &picture, change);
+                    watched.last = Some(picture);
+                    watched.looked = Instant::now();
+                    self.service.metrics.progressed();
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed
+    }
+
+    fn tell(&self, failed: Option<LookError>) {
+        let age = self.watched.iter().map(|watched| watched.looked.elapsed()).max().unwrap_or_default();
+        self.metrics.snapshot_age.set(age.as_secs_f64());
+        match failed {
+            None => self.readiness.ok("groups seen"),
+            Some(error) if age > STALE => self.readiness.failing(&format!("the picture is old: {error}")),
+            // A coordinator that moves is silent for a moment.
+            Some(error) => tracing::debug!(%error, "a look failed"),
+        }
+    }
+}
