@@ -20,6 +20,8 @@ FROM base AS build
 COPY --from=manifests /src .
 RUN cargo build --locked --release --workspace --bins
 COPY crates crates
+ARG REVISION=unknown
+ENV WIKI_REVISION=$REVISION
 # What was built from the empty sources is older than any of ours.
 RUN find crates -name '*.rs' -exec touch {} + \
     && cargo build --locked --release --bin ingest --bin enricher --bin sink --bin console --bin simulator --bin wiki \

@@ -35,7 +35,6 @@ impl ConsoleMetrics {
     /// Registers them, with every series of these groups that is known beforehand.
     #[must_use]
     pub fn new(metrics: &Metrics, groups: &[&str]) -> Self {
-        let partition = ["group", "topic", "partition"];
         let shown = Self {
             state: metrics.int_gauges("wiki_group_state", "1 for the state that the group is in.", &["group", "state"]),
             reassignments: metrics.open_counters(
@@ -61,33 +60,7 @@ impl ConsoleMetrics {
                 "Members that left or were lost.",
                 &["group"],
             ),
-            partitions: PartitionMetrics {
-                lag: metrics.int_gauges(
-                    "wiki_group_partition_lag",
-                    "Records that the group has not committed; markers of transactions count.",
-                    &partition,
-                ),
-                committed: metrics.int_gauges(
-                    "wiki_group_partition_committed_offset",
-                    "Offset that the group committed.",
-                    &partition,
-                ),
-                end: metrics.int_gauges(
-                    "wiki_group_partition_end_offset",
-                    "Offset behind the last record.",
-                    &partition,
-                ),
-                start: metrics.int_gauges(
-                    "wiki_group_partition_start_offset",
-                    "First offset that retention left.",
-                    &partition,
-                ),
-                margin: metrics.int_gauges(
-                    "wiki_group_retention_margin_records",
-                    "Records between what retention took and what the group committed; below 0 some are lost.",
-                    &partition,
-                ),
-            },
+            partitions: PartitionMetrics::new(metrics),
             snapshot_age: metrics
                 .gauge("wiki_console_snapshot_age_seconds", "Age of the oldest picture that is shown, in seconds."),
         };
@@ -121,6 +94,23 @@ impl ConsoleMetrics {
 }
 
 impl PartitionMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        let gauges = |name: &str, help: &str| metrics.int_gauges(name, help, &["group", "topic", "partition"]);
+        Self {
+            lag: gauges(
+                "wiki_group_partition_lag",
+                "Records that the group has not committed; markers of transactions count.",
+            ),
+            committed: gauges("wiki_group_partition_committed_offset", "Offset that the group committed."),
+            end: gauges("wiki_group_partition_end_offset", "Offset behind the last record."),
+            start: gauges("wiki_group_partition_start_offset", "First offset that retention left."),
+            margin: gauges(
+                "wiki_group_retention_margin_records",
+                "Records between what retention took and what the group committed; below 0 some are lost.",
+            ),
+        }
+    }
+
     fn show(&self, group: &str, at: &TopicPartition, progress: &Progress) {
         let partition = at.partition.to_string();
         let labels = [group, at.topic.as_str(), partition.as_str()];

@@ -8,9 +8,12 @@ use kafka::{Kafka, KafkaConfig, Rebalancing};
 use service::Metrics;
 use service::metrics::Described;
 
+/// Registers a service's own metrics.
+type Registers = fn(&Metrics);
+
 /// The whole page.
 pub(crate) fn metrics() -> String {
-    let services: [(&str, fn(&Metrics)); 4] =
+    let services: [(&str, Registers); 4] =
         [("ingest", of_ingest), ("enricher", of_enricher), ("sink", of_sink), ("console", of_console)];
     let common: BTreeSet<Described> = {
         let metrics = Metrics::new("any");

@@ -91,12 +91,16 @@ impl Store {
         }
     }
 
-    fn show_lag(&self) {
+    /// Shows how far each partition is behind: what is read and not yet stored counts.
+    pub(super) fn show_lag(&mut self) {
+        self.shown = Instant::now();
         self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
         for (partition, owned) in &self.owned {
             let at = self.at(*partition);
             let left = self.member.behind(&at, owned.next_offset);
-            self.metrics.group.lagging(&at, left, owned.last_received_at_ms);
+            let oldest = self.batch.parts.get(partition).and_then(|part| part.rows.first());
+            let oldest = oldest.map(|row| row.received_at_ms).or(owned.last_received_at_ms);
+            self.metrics.group.lagging(&at, left, oldest);
         }
     }
 

@@ -28,6 +28,8 @@ use crate::writer::Writer;
 const TURN: Duration = Duration::from_millis(50);
 /// Waits between tries of a write, doubling from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The lag is shown at least this often.
+const SHOW_AGAIN: Duration = Duration::from_millis(500);
 /// A partition that had to be let go, for another owner or in doubt, is claimed again after this, if the group still
 /// gives it to us: by then whoever lost it has heard of it.
 const RECLAIM_AFTER: Duration = Duration::from_secs(2);
@@ -52,6 +54,8 @@ pub struct Store {
     retry: Option<Retry>,
     /// Partitions to be claimed again, since when.
     lost: BTreeMap<i32, Instant>,
+    /// When the lag was shown last: also while a write waits it must be seen to grow.
+    shown: Instant,
     /// Since when rejected rows wait to be told.
     untold: Option<Instant>,
 }
@@ -99,6 +103,7 @@ impl Store {
             since: None,
             retry: None,
             lost: BTreeMap::new(),
+            shown: Instant::now(),
             untold: None,
             config,
         })
@@ -123,6 +128,9 @@ impl Store {
                 self.flush()?;
             }
             self.reclaim(heartbeat)?;
+            if self.shown.elapsed() >= SHOW_AGAIN {
+                self.show_lag();
+            }
             if self.untold.is_some_and(|since| since.elapsed() >= RECLAIM_AFTER) {
                 self.tell_rejected();
             }
