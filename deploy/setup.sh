@@ -46,3 +46,25 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: the build needs Rust, with the version in rust-toolchain.toml; install it from https://rustup.rs, then run this again" >&2
     exit 1
 fi
+
+# promtool comes in a package that would start a server: only the tool is taken out of it.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/wikipedia-events
+if [[ ${1:-} == tests ]] && ! command -v promtool >/dev/null 2>&1 && [[ ! -x $cache/promtool ]]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "setup: the tests of the alerts need promtool; install Prometheus's tools, then run this again" >&2
+        exit 1
+    fi
+    echo "setup: fetching promtool"
+    mkdir -p "$cache"
+    (
+        folder=$(mktemp -d)
+        trap 'rm -rf "$folder"' EXIT
+        cd "$folder"
+        # The package lists of a fresh machine are empty or old.
+        apt-get download -qq prometheus >/dev/null 2>&1 \
+            || { [[ $(id -u) == 0 ]] && apt-get update -qq && apt-get download -qq prometheus >/dev/null; } \
+            || { echo "setup: Debian's package prometheus cannot be fetched; install promtool, then run this again" >&2; exit 1; }
+        dpkg-deb -x prometheus_*.deb .
+        mv usr/bin/promtool "$cache/promtool"
+    )
+fi

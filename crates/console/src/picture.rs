@@ -106,7 +106,10 @@ mod tests {
         TopicPartition { topic: "t".to_owned(), partition }
     }
 
-    fn picture(state: &str, members: &[(&str, &[i32], Option<&[i32]>)]) -> Picture {
+    /// Who, what is owned, what is to be owned.
+    type Told<'a> = (&'a str, &'a [i32], Option<&'a [i32]>);
+
+    fn picture(state: &str, members: &[Told<'_>]) -> Picture {
         let set = |numbers: &[i32]| numbers.iter().copied().map(at).collect::<BTreeSet<_>>();
         let members = members
             .iter()
