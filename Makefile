@@ -2,11 +2,12 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CARGO := cargo
+COMPOSE := docker compose -f docker-compose.yml
 
-.PHONY: help setup build demo test chaos check docs clean
+.PHONY: help setup build demo test chaos up up-offline up-single down stack-test check docs clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## What the build needs: installed where that is allowed, else named
 	@./deploy/setup.sh
@@ -25,6 +26,21 @@ test: build ## Every test, and all they need: Java and Maven too, for Apache Kaf
 chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" chooses
 	@./deploy/setup.sh tests
 	./target/debug/chaos $(SEEDS)
+
+up: ## The compose stack on Wikimedia's live stream: http://localhost:3000
+	$(COMPOSE) up -d --build --wait
+
+up-offline: ## The same with a simulator in the stream's place
+	$(COMPOSE) -f deploy/compose/offline.yml up -d --build --wait
+
+up-single: ## The same with one broker, for small machines (and the simulator)
+	$(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/single.yml up -d --build --wait
+
+down: ## The compose stack is taken down, its data too
+	$(COMPOSE) -f deploy/compose/offline.yml down --volumes --remove-orphans
+
+stack-test: build ## The compose stack scaled, broken and judged; needs Docker. STACK="moves eager" chooses
+	./target/debug/stack $(STACK)
 
 check: setup ## Format, lints, stale documents
 	$(CARGO) fmt --all --check

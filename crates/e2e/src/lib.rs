@@ -11,6 +11,7 @@
 //! | [`postgres`] | PostgreSQL itself: a server started and killed |
 //! | [`guarded`] | servers of others, ended with the story |
 //! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
+//! | [`stack`] | the compose stack as users run it, with Docker |
 //! | [`target`] | where a story's topics are |
 //! | [`chaos`] | the long fault runs: services killed, then nodes |
 //! | [`checker`] | served, raw, enriched and stored, compared |
@@ -32,6 +33,7 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod recorded;
+pub mod stack;
 pub mod target;
 
 use std::time::{Duration, Instant};

@@ -33,7 +33,8 @@ fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     // Roles and groups are two words; a metric of ours has three at least, or is one of these.
     let is_metric = |word: &&str| {
-        word.starts_with("process_") || (word.starts_with("wiki_") && (word.matches('_').count() > 1 || *word == "wiki_ready"))
+        word.starts_with("process_")
+            || (word.starts_with("wiki_") && (word.matches('_').count() > 1 || *word == "wiki_ready"))
     };
     words.filter(is_metric).filter(|word| !word.ends_with('_')).collect()
 }
@@ -73,7 +74,11 @@ fn every_panel_has_a_unit_a_description_and_the_fixed_data_source() {
     for file in files(&root().join("deploy/grafana/dashboards"), ".json") {
         let board: Value = serde_json::from_str(&read(&file)).unwrap();
         assert!(uids.insert(board["uid"].as_str().unwrap().to_owned()), "{}: its uid is taken", file.display());
-        assert!(board["id"].is_null() && board.get("__inputs").is_none(), "{}: as provisioning wants it", file.display());
+        assert!(
+            board["id"].is_null() && board.get("__inputs").is_none(),
+            "{}: as provisioning wants it",
+            file.display()
+        );
         let panels = board["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
         for panel in panels {
             let title = &panel["title"];

@@ -32,13 +32,25 @@ pub struct Kafka {
     config: KafkaConfig,
     metrics: ClientMetrics,
     session_timeout: Duration,
+    client_id: String,
 }
 
 impl Kafka {
     /// Registers the client metrics; connects to nothing yet.
     #[must_use]
     pub fn new(config: KafkaConfig, metrics: &Metrics) -> Self {
-        Self { config, metrics: ClientMetrics::new(metrics), session_timeout: Duration::from_secs(6) }
+        Self {
+            config,
+            metrics: ClientMetrics::new(metrics),
+            session_timeout: Duration::from_secs(6),
+            client_id: "wikipedia-events".to_owned(),
+        }
+    }
+
+    /// The same, under a name of its own: brokers show it beside the partitions that it owns.
+    #[must_use]
+    pub fn named(self, client_id: &str) -> Self {
+        Self { client_id: client_id.to_owned(), ..self }
     }
 
     /// The configuration that all clients share.
@@ -51,7 +63,7 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.config.kafka_bootstrap_servers)
-            .set("client.id", "wikipedia-events")
+            .set("client.id", &self.client_id)
             .set("statistics.interval.ms", "5000")
             // A broker that restarts is back in a second; the default waits up to ten.
             .set("reconnect.backoff.max.ms", "500")

@@ -37,7 +37,7 @@ impl GroupMetrics {
     pub fn new(metrics: &Metrics, service: &str, rebalancing: Rebalancing) -> Self {
         let name = |rest: &str| format!("wiki_{service}_{rest}");
         let partition = ["topic", "partition"];
-        Self {
+        let shown = Self {
             rebalancing,
             assigned: metrics.int_gauges(
                 &name("partition_assigned"),
@@ -81,7 +81,10 @@ impl GroupMetrics {
             began: None,
             last_record: BTreeMap::new(),
             paused_since: BTreeMap::new(),
-        }
+        };
+        // There from the start, so that the first pause is an increase.
+        let _ = shown.pause_seconds.with_label_values(&[rebalancing.as_str()]);
+        shown
     }
 
     /// Notes a rebalance, once it has been answered; `took` is how long the answer took.

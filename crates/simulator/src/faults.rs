@@ -36,6 +36,9 @@ pub struct Faults {
     /// Answer with a redirect to this place.
     #[arg(long, env = "WIKI_SIMULATOR_REDIRECT", value_name = "URL")]
     pub redirect: Option<String>,
+    /// Make no new events; what is there is served on.
+    #[arg(long, env = "WIKI_SIMULATOR_FROZEN")]
+    pub frozen: bool,
 }
 
 impl Default for Faults {
@@ -51,6 +54,7 @@ impl Default for Faults {
             piece_bytes: None,
             error_after: None,
             redirect: None,
+            frozen: false,
         }
     }
 }

@@ -106,8 +106,10 @@ async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure
         }
         let due = started.elapsed().as_secs_f64() / interval.as_secs_f64();
         let mut is_complete = false;
+        let is_frozen = shared.faults().frozen;
         while made < due && !is_complete {
-            is_complete = shared.log().grow(1) == 0;
+            // Time that passes frozen is not made up for.
+            is_complete = !is_frozen && shared.log().grow(1) == 0;
             made += 1.0;
         }
         shared.grown.notify_waiters();

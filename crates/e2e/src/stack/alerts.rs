@@ -1,0 +1,67 @@
+//! Four faults, four alerts: each raises its own within its bound, and no other that would call a person.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::{HEALTHY_LIMIT, Stack};
+use crate::wait_until;
+
+/// What a scrape, an evaluation and a look of the console add.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// Runs the four on a stack with a simulator.
+///
+/// # Panics
+/// Where another alert than the expected one calls, or that one comes late.
+pub fn tell() {
+    // So quick that one starved sink cannot follow.
+    let stack = Stack::new(&["offline"]).with("RATE", "400");
+    stack.up();
+    quiet(&stack);
+
+    stack.compose(&["pause", "simulator"]);
+    expect(&stack, "the stream stopped", "WikiIngestSilent", Duration::from_secs(240));
+    stack.compose(&["unpause", "simulator"]);
+    quiet(&stack);
+
+    stack.compose(&["kill", "sink"]);
+    expect(&stack, "all sinks killed", "WikiNoConsumers", Duration::from_secs(120 + 8));
+    stack.compose(&["up", "-d", "--no-recreate", "--wait", "sink"]);
+    quiet(&stack);
+
+    let produce = "for i in 1 2 3; do echo no-edit; done | /opt/kafka/bin/kafka-console-producer.sh \
+        --bootstrap-server localhost:9092 --topic wikipedia-events";
+    stack.compose(&["exec", "-T", "kafka-2", "bash", "-c", produce]);
+    expect(&stack, "records that are no edits", "WikiDeadLetters", Duration::ZERO);
+
+    starve_sinks("0.02");
+    expect(&stack, "sinks too slow", "WikiLagGrowing", Duration::from_secs(30 + 600 + 60));
+    starve_sinks("2");
+}
+
+/// Waits until the alert fires, and sees to it that no other calls a person meanwhile.
+fn expect(stack: &Stack, what: &str, alert: &str, bound: Duration) {
+    let began = Instant::now();
+    wait_until(&format!("{what}: {alert} fires"), bound + SLACK, || {
+        let firing = stack.prometheus().firing();
+        let others: Vec<_> = firing.iter().filter(|(name, severity)| severity == "page" && name != alert).collect();
+        assert!(others.is_empty(), "{what}: {others:?} call too");
+        firing.iter().any(|(name, _)| name == alert)
+    });
+    println!("{what}: {alert} fires after {:.0} s, and no other calls", began.elapsed().as_secs_f64());
+}
+
+/// Waits until nothing calls a person.
+fn quiet(stack: &Stack) {
+    wait_until("no alert calls", HEALTHY_LIMIT * 2, || {
+        stack.prometheus().firing().iter().all(|(_, severity)| severity != "page")
+    });
+}
+
+fn starve_sinks(cpus: &str) {
+    for number in ["1", "2"] {
+        let container = Stack::container(&format!("sink-{number}"));
+        let output = Command::new("docker").args(["update", "--cpus", cpus, &container]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
