@@ -3,8 +3,9 @@
 SHELL := /bin/bash
 CARGO := cargo
 COMPOSE := docker compose -f docker-compose.yml
+SECURE := $(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/secure.yml
 
-.PHONY: help setup build demo test chaos up up-offline up-single down stack-test check docs clean
+.PHONY: help setup build demo test chaos up up-offline up-single up-secure down stack-test check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ up-offline: ## The same with a simulator in the stream's place
 
 up-single: ## The same with one broker, for small machines (and the simulator)
 	$(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/single.yml up -d --build --wait
+
+up-secure: ## The same with SASL_SSL, a principal a service, and least rights (and the simulator)
+	@./deploy/compose/secure.sh secrets
+	$(SECURE) up -d --build --wait kafka-1 kafka-2 kafka-3
+	@./deploy/compose/secure.sh rights $(SECURE)
+	$(SECURE) up -d --build --wait
 
 down: ## The compose stack is taken down, its data too
 	$(COMPOSE) -f deploy/compose/offline.yml down --volumes --remove-orphans

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Status and body of a request; `None` where nobody answers.
+/// Status and body of a request; `None` where nobody answers. HTTP/1.0: its bodies come in one piece.
 #[must_use]
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
@@ -12,7 +12,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Opt
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: story\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: story\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
     .ok()?;

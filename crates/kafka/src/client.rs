@@ -73,7 +73,8 @@ impl Kafka {
 
     /// What the operator passes through comes last and wins.
     fn passed_through(&self, mut config: ClientConfig) -> ClientConfig {
-        for (key, value) in &self.config.kafka_x {
+        let from_file = self.config.kafka_x_file.iter().flat_map(|file| &file.0);
+        for (key, value) in from_file.chain(&self.config.kafka_x) {
             config.set(key, value);
         }
         config

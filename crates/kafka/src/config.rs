@@ -2,7 +2,7 @@
 
 use schema::Topics;
 
-use crate::settings;
+use crate::settings::{self, SettingsFile};
 
 /// How the partitions of a consumer group move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +40,9 @@ pub struct KafkaConfig {
     /// A librdkafka setting, passed through; repeatable. The environment takes several, separated by commas.
     #[arg(short = 'X', env = "WIKI_KAFKA_X", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = settings::parse)]
     pub kafka_x: Vec<(String, String)>,
+    /// A file of librdkafka settings, KEY=VALUE a line: the place for passwords. -X wins over it.
+    #[arg(long, env = "WIKI_KAFKA_X_FILE", value_name = "FILE", value_parser = settings::read_file)]
+    pub kafka_x_file: Option<SettingsFile>,
     /// Put before the name of every topic, group and transactional id, so that several pipelines share a cluster.
     #[arg(long, env = "WIKI_TOPIC_PREFIX", value_name = "PREFIX", default_value = "")]
     pub topic_prefix: String,
@@ -58,6 +61,7 @@ impl KafkaConfig {
         Self {
             kafka_bootstrap_servers: bootstrap_servers.to_owned(),
             kafka_x: Vec::new(),
+            kafka_x_file: None,
             topic_prefix: String::new(),
             raw_topic: "wikipedia-raw".to_owned(),
             events_topic: "wikipedia-events".to_owned(),

@@ -41,7 +41,7 @@ pub mod group_metrics;
 pub mod group_view;
 mod offset_sender;
 pub mod record;
-mod settings;
+pub mod settings;
 pub mod tail;
 pub mod topics;
 pub mod writer;

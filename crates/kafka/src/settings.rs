@@ -40,6 +40,28 @@ pub(crate) fn parse(text: &str) -> Result<(String, String), String> {
     Err(format!("librdkafka has no setting \"{key}\"; the nearest is {nearest}"))
 }
 
+/// Settings from a file, one `KEY=VALUE` a line; empty lines and lines that begin with `#` do not count. Shows none
+/// of its values.
+#[derive(Clone, Default)]
+pub struct SettingsFile(pub(crate) Vec<(String, String)>);
+
+impl std::fmt::Debug for SettingsFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} settings", self.0.len())
+    }
+}
+
+/// Reads a file of settings.
+///
+/// # Errors
+/// A sentence: the file cannot be read, or which line is refused and why.
+pub(crate) fn read_file(path: &str) -> Result<SettingsFile, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let settings = lines.map(|(at, line)| parse(line).map_err(|why| format!("{path}, line {}: {why}", at + 1)));
+    settings.collect::<Result<_, _>>().map(SettingsFile)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +80,23 @@ mod tests {
         let sentence = parse("sasl.usrname=x").unwrap_err();
         assert!(sentence.ends_with("the nearest is sasl.username"), "{sentence}");
         assert_eq!(parse("x"), Err("a setting is KEY=VALUE".to_owned()));
+    }
+
+    #[test]
+    fn a_file_gives_a_setting_a_line_and_shows_no_value() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        std::fs::write(&path, "# who\nsasl.username=wiki\n\nsasl.password=a=b,c\n").unwrap();
+        let settings = read_file(&path).unwrap();
+        assert_eq!(settings.0[1], ("sasl.password".to_owned(), "a=b,c".to_owned()));
+        assert_eq!(format!("{settings:?}"), "2 settings");
+        std::fs::write(&path, "sasl.pasword=geheim\n").unwrap();
+        let refused = read_file(&path).unwrap_err();
+        assert!(
+            refused.contains("line 1") && refused.contains("sasl.password") && !refused.contains("geheim"),
+            "{refused}"
+        );
+        assert!(read_file("/nowhere").unwrap_err().contains("/nowhere"));
     }
 
     #[test]

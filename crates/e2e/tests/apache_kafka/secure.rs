@@ -49,7 +49,11 @@ fn refused(service: &str, options: &[String], words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::new(service).with(["--http", "127.0.0.1:0"]).with(options.to_vec());
     let program = match service {
-        "sink" => program.with(["--sqlite-file".to_owned(), folder.path().join("e.db").display().to_string()]),
+        "sink" => program.with(["--writer", "sqlite", "--sqlite-file"]).with([folder
+            .path()
+            .join("e.db")
+            .display()
+            .to_string()]),
         _ => program,
     };
     let (code, output, errors) = program.run(LIMIT);
