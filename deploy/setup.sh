@@ -34,6 +34,11 @@ fi
 if ((${#missing[@]})); then
     if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
         echo "setup: installing ${missing[*]}"
+        if [[ " ${missing[*]} " == *" postgresql "* && ! -e /etc/postgresql-common ]]; then
+            # The tests start servers of their own: Debian's package need not start one.
+            mkdir -p /etc/postgresql-common
+            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+        fi
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
     else

@@ -1,12 +1,21 @@
 //! What can go wrong with a look, by what the console must do.
 
-/// A look at a group that failed: the last picture stands, and is said to be old.
+/// A look at a group that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct LookError(String);
+pub enum LookError {
+    /// The last picture stands, and is said to be old.
+    #[error("{0}")]
+    Again(String),
+    /// A person must act.
+    #[error("{0}")]
+    Stop(String),
+}
 
 impl From<kafka::Error> for LookError {
     fn from(error: kafka::Error) -> Self {
-        Self(error.sentence())
+        match error {
+            kafka::Error::Stop(sentence) => Self::Stop(sentence),
+            doubt @ (kafka::Error::Doubt { .. } | kafka::Error::TimedOut { .. }) => Self::Again(doubt.sentence()),
+        }
     }
 }

@@ -42,9 +42,6 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         watched.push(Watched::new(view, topic));
     }
     let watch = Watch::new(watched, Duration::from_millis(config.look_ms), &service, looking);
-    service.tasks.spawn_thread("watch", TURN_LIMIT, move |heartbeat| {
-        watch.run(&heartbeat);
-        Ok(())
-    })?;
+    service.tasks.spawn_thread("watch", TURN_LIMIT, move |heartbeat| watch.run(&heartbeat))?;
     service.finish().await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kafka::GroupView;
 use service::health::Readiness;
-use service::{Heartbeat, Service};
+use service::{Failure, Heartbeat, Service};
 
 use crate::error::LookError;
 use crate::metrics::ConsoleMetrics;
@@ -65,14 +65,20 @@ impl Watch {
     }
 
     /// Looks until shutdown. Blocks.
-    pub fn run(mut self, heartbeat: &Heartbeat) {
+    ///
+    /// # Errors
+    /// [`Failure::Runtime`] where a right is missing.
+    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
         while !self.service.shutdown.is_cancelled() {
             let began = Instant::now();
             heartbeat.beat();
-            let failed = self.turn();
-            self.tell(failed);
+            match self.turn() {
+                Some(LookError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
+                again => self.tell(again),
+            }
             std::thread::park_timeout(self.interval.saturating_sub(began.elapsed()));
         }
+        Ok(())
     }
 
     fn turn(&mut self) -> Option<LookError> {

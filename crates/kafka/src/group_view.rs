@@ -37,11 +37,11 @@ impl GroupView {
     /// The group as its coordinator describes it.
     ///
     /// # Errors
-    /// [`Error::Doubt`] where the coordinator does not answer or refuses.
+    /// [`Error::Doubt`] where the coordinator does not answer, [`Error::Stop`] where a right is missing; so below.
     pub fn describe(&self, limit: Duration) -> Result<GroupDescription, Error> {
-        let doing = || format!("describe the consumer group {}", self.group);
-        let mut described =
-            ffi::describe_groups(&self.consumer, &[self.group.as_str()], limit).map_err(Error::doubt(doing()))?;
+        let doing = format!("describe the consumer group {}", self.group);
+        let described = ffi::describe_groups(&self.consumer, &[self.group.as_str()], limit);
+        let mut described = described.map_err(Error::doubt(doing))?;
         Ok(described.pop().unwrap_or_default())
     }
 

@@ -56,6 +56,10 @@ impl std::fmt::Debug for SettingsFile {
 /// # Errors
 /// A sentence: the file cannot be read, or which line is refused and why.
 pub(crate) fn read_file(path: &str) -> Result<SettingsFile, String> {
+    // Compose files set variables that stand for nothing to nothing.
+    if path.is_empty() {
+        return Ok(SettingsFile::default());
+    }
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     let settings = lines.map(|(at, line)| parse(line).map_err(|why| format!("{path}, line {}: {why}", at + 1)));

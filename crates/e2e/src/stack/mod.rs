@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod moves;
 pub mod panels;
 pub mod prometheus;
+pub mod secure;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -85,13 +86,20 @@ impl Stack {
     /// Without Docker.
     #[must_use]
     pub fn try_compose(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("docker");
-        command.args(["compose", "--project-name", PROJECT, "--file", "docker-compose.yml"]);
-        for name in &self.overrides {
-            command.args(["--file", &format!("deploy/compose/{name}.yml")]);
-        }
-        command.args(arguments).envs(&self.environment).current_dir(&self.root);
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(arguments).envs(&self.environment).current_dir(&self.root);
         command.output().unwrap_or_else(|error| panic!("this needs docker with its compose plugin: {error}"))
+    }
+
+    /// The command line up to the verb.
+    fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> =
+            ["docker", "compose", "--project-name", PROJECT, "--file", "docker-compose.yml"].map(str::to_owned).into();
+        for name in &self.overrides {
+            words.extend(["--file".to_owned(), format!("deploy/compose/{name}.yml")]);
+        }
+        words
     }
 
     /// The container of a replica.
