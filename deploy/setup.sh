@@ -5,7 +5,7 @@
 set -euo pipefail
 
 missing=()
-need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need() { command -v "$1" >/dev/null 2>&1 || [[ " ${missing[*]-} " == *" $2 "* ]] || missing+=("$2"); }
 
 need cc gcc
 need c++ g++
