@@ -134,10 +134,11 @@ impl Pipeline {
                 .with(prefixed)
                 .with(["--rebalance", self.rebalance, "--sink-name", name])
                 .with(self.destination()),
+            "console" => Program::new("console").with(common).with(prefixed).with(["--look-ms", "200"]),
             _ => panic!("there is no service {name}"),
         };
         // In KIP-848 the broker decides on the session, and the client refuses the setting.
-        let decides = self.rebalance != "consumer" || name.starts_with("ingest");
+        let decides = (self.rebalance != "consumer" || name.starts_with("ingest")) && name != "console";
         let is_embedded = self.broker_process.is_some();
         let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
         let process = program.with(self.options.clone()).start(name, self.folder.path());

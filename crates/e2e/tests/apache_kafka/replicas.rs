@@ -58,6 +58,7 @@ fn scaled(rebalance: &'static str) {
     parts.rebalance = rebalance;
     let mut pipeline = Pipeline::on(cluster.target(rebalance), &parts);
     pipeline.start_service("ingest");
+    pipeline.start_service("console");
     let mut services = [Replicas::of("enricher"), Replicas::of("sink")];
     let table = pipeline.table();
     for count in [1, 3, 1, 6] {
@@ -67,6 +68,12 @@ fn scaled(rebalance: &'static str) {
         wait_until("the partitions are shared evenly", LIMIT, || {
             pipeline.expect_all_alive();
             services.iter().all(|replicas| replicas.is_even(&pipeline))
+        });
+        // Both groups together, as the brokers describe them.
+        wait_until("the console sees as many members, and every partition owned", LIMIT, || {
+            let shown = |name: &str| pipeline.metric("console", name);
+            shown("wiki_group_members") == Some(2.0 * replicas_of(count))
+                && shown("wiki_group_unassigned_partitions") == Some(0.0)
         });
         // Some flow under this assignment before the next one.
         let before = checker::progress(&table);
@@ -79,6 +86,10 @@ fn scaled(rebalance: &'static str) {
     pipeline.expect_exact(EDITS, LIMIT);
     let pauses: Vec<String> = services.iter().map(|replicas| pauses(&pipeline, replicas.service)).collect();
     println!("{rebalance}: pauses of a partition over all rebalances: {}", pauses.join("; "));
+}
+
+fn replicas_of(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
 }
 
 /// What the replicas of a service, ended ones too, noted of pauses.

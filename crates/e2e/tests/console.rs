@@ -1,0 +1,73 @@
+//! The console shows each consumer group as the broker describes it, in every rebalance protocol.
+
+use std::time::Duration;
+
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::{http, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PARTITIONS: f64 = 6.0;
+
+/// A series of the console, labels and all.
+fn series(pipeline: &Pipeline, name: &str) -> Option<f64> {
+    let started = pipeline.logs("console").into_iter().rfind(|line| line["message"] == "started")?;
+    let text = http::get(started["address"].as_str()?.parse().ok()?, "/metrics")?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+fn shown(rebalance: &'static str) {
+    let mut parts = Parts::with_simulator(&["--rate", "200"]);
+    parts.rebalance = rebalance;
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "console", "sink-1", "sink-2"] {
+        pipeline.start_service(service);
+    }
+    let expect = |pipeline: &Pipeline, what: &str, expected: &[(&str, f64)]| {
+        wait_until(&format!("{rebalance}: {what}"), LIMIT, || {
+            expected.iter().all(|(name, value)| series(pipeline, name).is_some_and(|shown| (shown - value).abs() < 0.5))
+        });
+    };
+    let members = "wiki_group_members{group=\"wiki-sink\"}";
+    let idle = "wiki_group_idle_members{group=\"wiki-sink\"}";
+    let unowned = "wiki_group_unassigned_partitions{group=\"wiki-sink\",topic=\"wikipedia-events\"}";
+    let stable = "wiki_group_state{group=\"wiki-sink\",state=\"stable\"}";
+    let enrichers = "wiki_group_members{group=\"wiki-enricher\"}";
+    expect(
+        &pipeline,
+        "two sinks share",
+        &[(members, 2.0), (idle, 0.0), (unowned, 0.0), (stable, 1.0), (enrichers, 1.0)],
+    );
+
+    let first = pipeline.metric("sink-1", "wiki_sink_assigned_partitions").unwrap_or_default();
+    let second = pipeline.metric("sink-2", "wiki_sink_assigned_partitions").unwrap_or_default();
+    assert!((first + second - PARTITIONS).abs() < 0.5, "{rebalance}: the sinks say {first} and {second}");
+
+    pipeline.service("sink-2").kill();
+    expect(&pipeline, "one is lost, the other has all", &[(members, 1.0), (unowned, 0.0), (stable, 1.0)]);
+    pipeline.service("sink-1").kill();
+    expect(&pipeline, "nobody is left", &[(members, 0.0), (unowned, PARTITIONS)]);
+    let (joins, departures) = ("wiki_group_member_joins_total", "wiki_group_member_departures_total");
+    let group = |name: &str| format!("{name}{{group=\"wiki-sink\"}}");
+    assert!(series(&pipeline, &group(departures)).unwrap_or_default() > 1.5, "{rebalance}: two went");
+    assert!(series(&pipeline, &group(joins)).is_some(), "{rebalance}: who came is counted");
+
+    let at = "{group=\"wiki-sink\",partition=\"0\",topic=\"wikipedia-events\"}";
+    wait_until("what nobody reads is behind", LIMIT, || {
+        series(&pipeline, &format!("wiki_group_partition_lag{at}")).is_some_and(|lag| lag > 10.0)
+    });
+}
+
+#[test]
+fn the_console_shows_a_cooperative_group() {
+    shown("cooperative");
+}
+
+#[test]
+fn the_console_shows_an_eager_group() {
+    shown("eager");
+}
+
+#[test]
+fn the_console_shows_a_kip_848_group() {
+    shown("consumer");
+}
