@@ -48,6 +48,46 @@ fn a_server_killed_under_load_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_rebalance_while_the_database_is_down_costs_no_membership() {
+    const FEW: usize = 6_000;
+    let mut server = Server::make();
+    let url = server.database();
+    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
+    let mut parts = Parts::with_simulator(&["--rate", "1000", "--edits", &FEW.to_string(), "--seed", "6"]);
+    parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
+    // Who does not poll for so long loses its place.
+    parts.services = ["-X", "max.poll.interval.ms=4000"].map(str::to_owned).into();
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "sink-1", "sink-2", "sink-3"] {
+        pipeline.start_service(service);
+    }
+    wait_until("some are stored", LIMIT, || stored() > 500);
+    server.kill();
+    pipeline.service("sink-3").kill();
+    pipeline.forget("sink-3");
+    let waiting = |pipeline: &Pipeline, sink: &str| {
+        let lines = pipeline.logs(sink);
+        lines.iter().filter(|line| line["message"] == "partitions not claimed yet; trying again").count()
+    };
+    // Each try waits two seconds: three are longer than may pass without a poll.
+    wait_until("who was given the partitions waits longer than a member may be silent", LIMIT, || {
+        pipeline.expect_all_alive();
+        ["sink-1", "sink-2"].iter().any(|sink| waiting(&pipeline, sink) >= 4)
+    });
+    server.start();
+    wait_until("every edit is stored", LIMIT, || {
+        pipeline.expect_all_alive();
+        stored() >= FEW
+    });
+    for sink in ["sink-1", "sink-2"] {
+        let exceeded = pipeline.logs(sink).into_iter().find(|line| line.to_string().contains("PollExceeded"));
+        assert_eq!(exceeded, None, "{sink} polled on");
+        assert_eq!(pipeline.metric(sink, "wiki_sink_sequence_holes_total"), Some(0.0));
+    }
+    assert_eq!(try_ask(&url, "SELECT count(DISTINCT event_id), count(*) FROM edits"), Ok(format!("{FEW}|{FEW}")));
+}
+
+#[test]
 fn a_database_that_does_not_answer_is_named_without_its_password() {
     let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "10"]));
     pipeline.start_service("ingest");

@@ -54,6 +54,8 @@ pub struct Store {
     retry: Option<Retry>,
     /// Partitions to be claimed again, since when.
     lost: BTreeMap<i32, Instant>,
+    /// The last claim has to be tried again.
+    unclaimed: bool,
     /// When the lag was shown last: also while a write waits it must be seen to grow.
     shown: Instant,
     /// Since when rejected rows wait to be told.
@@ -103,6 +105,7 @@ impl Store {
             since: None,
             retry: None,
             lost: BTreeMap::new(),
+            unclaimed: false,
             shown: Instant::now(),
             untold: None,
             config,
@@ -120,14 +123,14 @@ impl Store {
             heartbeat.beat();
             match member.poll(self.patience()) {
                 Polled::Record(record) => self.record(&record)?,
-                Polled::Rebalance(rebalance) => self.rebalance(&rebalance, heartbeat)?,
+                Polled::Rebalance(rebalance) => self.rebalance(&rebalance)?,
                 Polled::Failed(error) => self.failed(&error)?,
                 Polled::Nothing => {}
             }
             if self.is_due(Instant::now()) {
                 self.flush()?;
             }
-            self.reclaim(heartbeat)?;
+            self.reclaim()?;
             if self.shown.elapsed() >= SHOW_AGAIN {
                 self.show_lag();
             }
@@ -274,6 +277,9 @@ impl Store {
         if self.retry.is_some() {
             return self.readiness.failing("a write waits for the destination");
         }
+        if self.unclaimed {
+            return self.readiness.failing("partitions wait to be claimed in the destination");
+        }
         match self.owned.values().filter(|owned| owned.is_halted).count() {
             0 if self.owned.is_empty() => self.readiness.ok("standing by"),
             0 => self.readiness.ok(&format!("{} partitions", self.owned.len())),
@@ -285,15 +291,11 @@ impl Store {
         TopicPartition { topic: self.source.topic.clone(), partition }
     }
 
-    fn rebalance(&mut self, rebalance: &Rebalance, heartbeat: &Heartbeat) -> Result<(), Failure> {
+    fn rebalance(&mut self, rebalance: &Rebalance) -> Result<(), Failure> {
         let started = Instant::now();
         match rebalance {
             Rebalance::Assigned(partitions) => {
-                let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
-                let starts = self.claim(&numbers, heartbeat)?;
-                let starts: Vec<(TopicPartition, i64)> =
-                    starts.into_iter().map(|(partition, start)| (self.at(partition), start)).collect();
-                answered(self.member.assign(&starts));
+                self.take_on(partitions)?;
                 if self.retry.is_some() {
                     self.set_paused(true);
                 }
@@ -329,38 +331,49 @@ impl Store {
         self.batch.forget(&numbers);
         self.owned.retain(|partition, _| !numbers.contains(partition));
         self.lost.retain(|partition, _| !numbers.contains(partition));
+        self.unclaimed &= !self.lost.is_empty();
     }
 
-    /// Claims partitions, as often as it takes, and gives where each begins.
-    fn claim(&mut self, partitions: &[i32], heartbeat: &Heartbeat) -> Result<BTreeMap<i32, i64>, Failure> {
-        let mut wait = RETRY.0;
-        loop {
-            heartbeat.beat();
-            let claimed = ownership::claim(&self.source, partitions, self.writer.as_mut(), &self.tail, &self.member);
-            match claimed {
-                Ok(claimed) => {
-                    let starts = claimed.iter().map(|(partition, (_, start))| (*partition, *start)).collect();
-                    self.owned.extend(claimed.into_iter().map(|(partition, (owned, _))| (partition, owned)));
-                    self.tell_rejected();
-                    return Ok(starts);
-                }
-                Err(ClaimError::Stop(failure)) => return Err(failure),
-                Err(ClaimError::Again(why)) => {
-                    tracing::warn!(why, "partitions not claimed yet; trying again");
-                    // A reader that missed a change of leaders would go on missing it for minutes.
-                    self.tail = self.kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
-                    if self.service.shutdown.is_cancelled() {
-                        return Ok(BTreeMap::new());
-                    }
-                    std::thread::park_timeout(wait);
-                    wait = (wait * 2).min(RETRY.1);
-                }
+    /// Claims what the group gave. What cannot be claimed yet is taken on paused, and claimed while polling goes on:
+    /// the group must not lose us because the destination does not answer.
+    fn take_on(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
+        let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
+        let claimed = self.claim(&numbers)?;
+        let start = |at: &TopicPartition| claimed.as_ref().and_then(|starts| starts.get(&at.partition)).copied();
+        // Where a partition waits its offset means nothing: it is paused, and sought when it is claimed.
+        let starts: Vec<(TopicPartition, i64)> =
+            partitions.iter().map(|at| (at.clone(), start(at).unwrap_or(0))).collect();
+        answered(self.member.assign(&starts));
+        if claimed.is_none() {
+            answered(self.member.set_paused(partitions, true));
+            self.lost.extend(numbers.into_iter().map(|partition| (partition, Instant::now())));
+        }
+        Ok(())
+    }
+
+    /// Claims partitions and gives where each begins; `None` where that has to be tried again.
+    fn claim(&mut self, partitions: &[i32]) -> Result<Option<BTreeMap<i32, i64>>, Failure> {
+        match ownership::claim(&self.source, partitions, self.writer.as_mut(), &self.tail, &self.member) {
+            Ok(claimed) => {
+                let starts = claimed.iter().map(|(partition, (_, start))| (*partition, *start)).collect();
+                self.owned.extend(claimed.into_iter().map(|(partition, (owned, _))| (partition, owned)));
+                self.unclaimed = false;
+                self.tell_rejected();
+                Ok(Some(starts))
+            }
+            Err(ClaimError::Stop(failure)) => Err(failure),
+            Err(ClaimError::Again(why)) => {
+                tracing::warn!(why, "partitions not claimed yet; trying again");
+                // A reader that missed a change of leaders would go on missing it for minutes.
+                self.tail = self.kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
+                self.unclaimed = true;
+                Ok(None)
             }
         }
     }
 
     /// Claims again what had to be let go and the group still gives to us.
-    fn reclaim(&mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
+    fn reclaim(&mut self) -> Result<(), Failure> {
         let due: Vec<i32> = self
             .lost
             .iter()
@@ -370,10 +383,15 @@ impl Store {
         if due.is_empty() {
             return Ok(());
         }
-        for (partition, start) in self.claim(&due, heartbeat)? {
-            self.lost.remove(&partition);
-            answered(self.member.seek(&self.at(partition), start));
-            answered(self.member.set_paused(&[self.at(partition)], self.retry.is_some()));
+        match self.claim(&due)? {
+            Some(starts) => {
+                for (partition, start) in starts {
+                    self.lost.remove(&partition);
+                    answered(self.member.seek(&self.at(partition), start));
+                    answered(self.member.set_paused(&[self.at(partition)], self.retry.is_some()));
+                }
+            }
+            None => self.lost.values_mut().for_each(|since| *since = Instant::now()),
         }
         self.show_readiness();
         Ok(())
