@@ -76,6 +76,7 @@ rights() {
         echo "sink Describe,Write --transactional-id wiki-sink --resource-pattern-type prefixed"
         echo "console Describe --topic $raw --topic $events"
         echo "console Describe --group wiki-sink --group wiki-enricher"
+        echo "wiki Describe --group wikipedia- --resource-pattern-type prefixed"
         echo "wiki Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events --topic wikipedia-gaps"
     } | while read -r principal operations resources; do
         # One call for each line: the tool starts a JVM each time.

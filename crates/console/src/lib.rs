@@ -30,7 +30,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
-    let kafka = Kafka::new(config.kafka.clone(), &service.metrics);
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics).in_group(&config.group);
     let looking = service.health.check("groups");
     kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;
     let topics = config.kafka.topics();

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::error::TermEnd;
 use crate::metrics::IngestMetrics;
-use crate::{Config, term};
+use crate::{Config, GROUP, term};
 
 /// One turn of the loop.
 const TURN: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ impl Running {
 /// # Errors
 /// What ended a term for good.
 pub fn lead(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
-    let group = context.config.kafka.prefixed("wiki-ingest");
+    let group = context.config.kafka.prefixed(GROUP);
     let topics = context.config.kafka.topics();
     let member = context
         .kafka

@@ -42,6 +42,8 @@ use service::{Failure, Service};
 pub use config::Config;
 use metrics::IngestMetrics;
 
+/// The group whose one partition says who acts.
+const GROUP: &str = "wiki-ingest";
 /// A loop of this service turns at least this often; starting a writer may take half of it.
 const TURN_LIMIT: Duration = Duration::from_secs(90);
 
@@ -51,7 +53,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(90);
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     config.check()?;
-    let kafka = Kafka::new(config.kafka.clone(), &service.metrics);
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics).in_group(GROUP);
     let reachable = service.health.check("kafka");
     let acting = service.health.check("stream");
     kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;

@@ -33,6 +33,7 @@ pub struct Kafka {
     metrics: ClientMetrics,
     session_timeout: Duration,
     client_id: String,
+    reader_group: String,
 }
 
 impl Kafka {
@@ -44,6 +45,7 @@ impl Kafka {
             metrics: ClientMetrics::new(metrics),
             session_timeout: Duration::from_secs(6),
             client_id: "wikipedia-events".to_owned(),
+            reader_group: "wikipedia-reader".to_owned(),
         }
     }
 
@@ -51,6 +53,13 @@ impl Kafka {
     #[must_use]
     pub fn named(self, client_id: &str) -> Self {
         Self { client_id: client_id.to_owned(), ..self }
+    }
+
+    /// The same, for a service with a group of its own. Readers join none, but librdkafka asks for the coordinator of
+    /// whatever group they name: with this one they need no right that the service has not got.
+    #[must_use]
+    pub fn in_group(self, group: &str) -> Self {
+        Self { reader_group: self.config.prefixed(group), ..self }
     }
 
     /// The configuration that all clients share.
@@ -169,7 +178,7 @@ impl Kafka {
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
     pub fn tail(&self) -> Result<Tail, Error> {
-        let mut config = self.consumer_base("wikipedia-tail-reader");
+        let mut config = self.consumer_base(&self.reader_group);
         config.set("fetch.wait.max.ms", "10");
         Ok(Tail::new(self.create(config, "reader")?))
     }
@@ -223,7 +232,7 @@ impl Kafka {
     pub fn check_reachable(&self, limit: Duration) -> Result<(), Failure> {
         let context = Context::new(self.metrics.clone()).quiet();
         let probe: Result<BaseConsumer<Context>, _> =
-            self.passed_through(self.consumer_base("wikipedia-probe")).create_with_context(context);
+            self.passed_through(self.consumer_base(&self.reader_group)).create_with_context(context);
         let reader = probe.map_err(|error| Failure::Config(refused_setting("reader", &error)))?;
         reader.fetch_metadata(None, limit).map(|_| ()).map_err(|error| {
             // Errors come as events: they are heard when the client is polled.

@@ -47,7 +47,7 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     let mut writer = writers::open(&config)?;
-    let kafka = Kafka::new(config.kafka.clone(), &service.metrics).named(&config.sink_name);
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics).named(&config.sink_name).in_group(&config.group);
     let reachable = service.health.check("kafka");
     let storing = service.health.check("store");
     kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;
