@@ -245,8 +245,8 @@ impl Kafka {
                 ));
             }
             Failure::Unavailable(format!(
-                "no Kafka answers at {}: {error}; start it, or give other servers with --kafka-bootstrap-servers or \
-                 WIKI_KAFKA_BOOTSTRAP_SERVERS",
+                "no Kafka answers at {}: {error}; start it, give other servers with --kafka-bootstrap-servers or \
+                 WIKI_KAFKA_BOOTSTRAP_SERVERS, or set security.protocol in WIKI_KAFKA_X where it wants TLS or a password",
                 self.config.kafka_bootstrap_servers
             ))
         })

@@ -46,8 +46,13 @@ impl Error {
 
 /// Whether the cluster refuses for lack of rights.
 pub(crate) fn lacks_rights(error: &KafkaError) -> bool {
+    let code = match error {
+        // The binding gives no code for these.
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
     matches!(
-        error.rdkafka_error_code(),
+        code,
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -61,4 +66,18 @@ pub(crate) fn lacks_rights(error: &KafkaError) -> bool {
 /// The sentence for it.
 pub(crate) fn refused(doing: &str, source: &KafkaError) -> Error {
     Error::Stop(format!("{doing}: Kafka refuses it: {source}; give this service's principal the right (an ACL)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_a_persons_to_give_whoever_was_asked() {
+        let code = RDKafkaErrorCode::GroupAuthorizationFailed;
+        for error in [KafkaError::AdminOp(code), KafkaError::MessageConsumption(code), KafkaError::Global(code)] {
+            assert!(matches!(Error::doubt("ask")(error), Error::Stop(_)));
+        }
+        assert!(matches!(Error::doubt("ask")(KafkaError::Canceled), Error::Doubt { .. }));
+    }
 }
