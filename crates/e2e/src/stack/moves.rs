@@ -1,6 +1,6 @@
 //! Sinks scaled, killed; brokers and the database restarted: who owns what after each, and the audit at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{HEALTHY_LIMIT, Stack, panels};
@@ -74,33 +74,32 @@ fn scale(stack: &Stack, sinks: usize) {
 fn expect_shared(stack: &Stack, sinks: usize, what: &str) {
     let owners = sinks.min(PARTITIONS);
     let (least, most) = (PARTITIONS / owners, PARTITIONS.div_ceil(owners));
-    wait_until(&format!("{what}: the broker says that {owners} sinks share the partitions"), HEALTHY_LIMIT, || {
-        let owned = stack.owners("kafka-2");
-        let names: BTreeSet<&String> = owned.values().collect();
-        let share = |name: &String| owned.values().filter(|owner| *owner == name).count();
-        owned.len() == PARTITIONS
-            && names.len() == owners
-            && names.iter().all(|name| (least..=most).contains(&share(name)))
-    });
-    let owned = stack.owners("kafka-2");
-    wait_until(&format!("{what}: the sinks say the same"), HEALTHY_LIMIT, || {
-        let told: BTreeSet<String> = stack
-            .prometheus()
-            .query("wiki_sink_partition_assigned * on (job, instance) group_left (replica) wiki_sink_info == 1")
-            .unwrap_or_default()
-            .iter()
-            .map(|one| {
-                format!(
-                    "{} {}",
-                    one["metric"]["partition"].as_str().unwrap(),
-                    one["metric"]["replica"].as_str().unwrap()
-                )
-            })
-            .collect();
-        told == owned.iter().map(|(partition, owner)| format!("{partition} {owner}")).collect()
-    });
+    let mut owned = BTreeMap::new();
+    // Both are asked anew each time: the broker remembers members of before a restart for a while.
+    wait_until(
+        &format!("{what}: broker and sinks say that {owners} sinks share the partitions"),
+        HEALTHY_LIMIT,
+        || {
+            owned = stack.owners("kafka-2");
+            let names: BTreeSet<&String> = owned.values().collect();
+            let share = |name: &String| owned.values().filter(|owner| *owner == name).count();
+            let is_even = names.len() == owners && names.iter().all(|name| (least..=most).contains(&share(name)));
+            owned.len() == PARTITIONS && is_even && told_by_sinks(stack) == owned
+        },
+    );
     let list: Vec<String> = owned.iter().map(|(partition, owner)| format!("p{partition} {owner}")).collect();
     println!("{what}: {}", list.join(", "));
+}
+
+/// Partition to replica, as the sinks' own metrics have it.
+fn told_by_sinks(stack: &Stack) -> BTreeMap<i32, String> {
+    let owned = "wiki_sink_partition_assigned * on (job, instance) group_left (replica) wiki_sink_info == 1";
+    let series = stack.prometheus().query(owned).unwrap_or_default();
+    let told = series.iter().filter_map(|one| {
+        let label = |name: &str| one["metric"][name].as_str();
+        Some((label("partition")?.parse().ok()?, label("replica")?.to_owned()))
+    });
+    told.collect()
 }
 
 fn expect_standby(stack: &Stack, sinks: usize) {
