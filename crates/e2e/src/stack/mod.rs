@@ -165,7 +165,6 @@ impl Stack {
     ///
     /// # Panics
     /// Where the database refuses.
-    #[must_use]
     pub fn sql(&self, query: &str) -> String {
         let psql = ["exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "wikipedia", "-tAc", query];
         self.compose(&psql).trim().to_owned()
