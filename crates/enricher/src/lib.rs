@@ -38,8 +38,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
-    let kafka =
-        Kafka::new(config.kafka.clone(), &service.metrics).named(&service::replica::name()).in_group(&config.group);
+    let kafka = Kafka::new(config.kafka.clone(), &service.metrics).named(&service.replica).in_group(&config.group);
     let reachable = service.health.check("kafka");
     let consuming = service.health.check("partitions");
     kafka::wait_until_reachable(&kafka, config.require_healthy, &service.shutdown).await?;

@@ -64,6 +64,8 @@ pub use tasks::{Heartbeat, Tasks};
 pub struct Service {
     /// The service's name, as in its metrics and logs.
     pub name: &'static str,
+    /// This replica's name, for people.
+    pub replica: String,
     /// Where metrics are registered.
     pub metrics: Metrics,
     /// Where readiness is told.
@@ -83,7 +85,7 @@ impl Service {
         let metrics = Metrics::new(name);
         let health = Health::new(&metrics);
         let tasks = Tasks::new(shutdown.clone(), health.clone(), &metrics);
-        Self { name, metrics, health, tasks, shutdown, address: Arc::default() }
+        Self { name, replica: name.to_owned(), metrics, health, tasks, shutdown, address: Arc::default() }
     }
 
     /// Notes where the admin routes are served.
@@ -153,6 +155,9 @@ where
         config::Parsed::Healthcheck(address) => return healthcheck::run(name, address),
         config::Parsed::Exit(code) => return code,
     };
+    let replica = frame.replica();
+    // Looked up once: under compose it is a question to the name server.
+    let frame = ServiceConfig { replica: Some(replica.clone()), ..frame };
     telemetry::start(name, &frame, telemetry::DEFAULT_FILTER);
     let result = block_on(async {
         let shutdown = CancellationToken::new();
@@ -160,7 +165,7 @@ where
         if frame.end_with_stdin {
             shutdown::on_stdin_end(&shutdown);
         }
-        let service = Service::new(name, shutdown);
+        let service = Service { replica, ..Service::new(name, shutdown) };
         run(config, service, frame.http).await
     });
     match result {
