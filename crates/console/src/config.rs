@@ -17,6 +17,9 @@ pub struct Config {
     /// Milliseconds between two looks at the groups.
     #[arg(long, env = "WIKI_LOOK_MS", value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub look_ms: u64,
+    /// Pages that may be open at once.
+    #[arg(long, env = "WIKI_MAX_CLIENTS", value_name = "PAGES", default_value_t = 64)]
+    pub max_clients: usize,
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,

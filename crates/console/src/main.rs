@@ -1,5 +1,5 @@
 //! The console service.
 
 fn main() -> std::process::ExitCode {
-    service::main("console", "127.0.0.1:8080", console::run)
+    service::main_with_own_server(std::env::args_os(), "console", "127.0.0.1:8080", console::run)
 }

@@ -1,10 +1,12 @@
 //! What the console service shows: the groups' truth as the broker has it, which outlives every sink.
 
 use kafka::TopicPartition;
-use prometheus::{Gauge, IntCounterVec, IntGaugeVec};
+use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGaugeVec};
 use service::Metrics;
 
 use crate::picture::{Change, Picture, Progress, STATES};
+
+const HANDOVER: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 30.0];
 
 /// The metrics of the groups.
 #[derive(Clone, Debug)]
@@ -20,6 +22,23 @@ pub struct ConsoleMetrics {
     partitions: PartitionMetrics,
     /// Age of the oldest picture that is shown.
     pub snapshot_age: Gauge,
+    /// What only the sinks' words tell.
+    pub words: WordMetrics,
+}
+
+/// What only the sinks' words tell, about their group.
+#[derive(Clone, Debug)]
+pub struct WordMetrics {
+    /// Generation of the sinks' group, by their words.
+    pub generation: IntGaugeVec,
+    /// Partitions on which sinks and broker disagree.
+    pub conflicts: IntGaugeVec,
+    /// Sinks that ended in order, and sinks that did not.
+    pub leaves: IntCounterVec,
+    /// See `leaves`.
+    pub losses: IntCounterVec,
+    /// How long partitions stood still.
+    pub handover: HistogramVec,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +82,7 @@ impl ConsoleMetrics {
             partitions: PartitionMetrics::new(metrics),
             snapshot_age: metrics
                 .gauge("wiki_console_snapshot_age_seconds", "Age of the oldest picture that is shown, in seconds."),
+            words: WordMetrics::new(metrics, groups.first().copied().unwrap_or_default()),
         };
         for group in groups {
             for counters in [&shown.reassignments, &shown.joins, &shown.departures] {
@@ -90,6 +110,47 @@ impl ConsoleMetrics {
         for (at, progress) in &picture.partitions {
             self.partitions.show(group, at, progress);
         }
+    }
+}
+
+impl WordMetrics {
+    fn new(metrics: &Metrics, group: &str) -> Self {
+        let shown = Self {
+            generation: metrics.int_gauges(
+                "wiki_group_epoch",
+                "Generation or epoch of the group, by its sinks' words; below 0 before there is one.",
+                &["group"],
+            ),
+            conflicts: metrics.int_gauges(
+                "wiki_group_ownership_conflicts",
+                "Partitions on which the sinks' words and the broker's have differed for 2 s.",
+                &["group"],
+            ),
+            leaves: metrics.open_counters(
+                "wiki_group_member_leaves_total",
+                "Sinks that ended in order, by their own words.",
+                &["group"],
+            ),
+            losses: metrics.open_counters(
+                "wiki_group_member_losses_total",
+                "Sinks that ended without a word.",
+                &["group"],
+            ),
+            handover: metrics.histograms(
+                "wiki_group_partition_handover_seconds",
+                "From a partition's release, or its owner's last word, to the next owner's word, in seconds.",
+                &["protocol"],
+                &HANDOVER,
+            ),
+        };
+        for protocol in kafka::Rebalancing::ALL {
+            shown.handover.with_label_values(&[protocol.as_str()]);
+        }
+        shown.conflicts.with_label_values(&[group]).set(0);
+        for counters in [&shown.leaves, &shown.losses] {
+            counters.with_label_values(&[group]).inc_by(0);
+        }
+        shown
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop: look at each group, show it. A look that fails leaves the last picture, and its age grows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::GroupView;
@@ -7,6 +8,7 @@ use service::health::Readiness;
 use service::{Failure, Heartbeat, Service};
 
 use crate::error::LookError;
+use crate::live::{Live, now_ms};
 use crate::metrics::ConsoleMetrics;
 use crate::picture::{Change, Picture, Progress};
 
@@ -32,15 +34,17 @@ impl Watched {
     }
 
     fn look(&self) -> Result<Picture, LookError> {
-        let described = self.view.describe(ANSWER_LIMIT)?;
         let partitions = self.view.partitions(&self.topic, ANSWER_LIMIT)?;
         let committed = self.view.committed(&partitions, ANSWER_LIMIT)?;
-        let mut picture = Picture { described, ..Picture::default() };
+        let mut picture = Picture::default();
         for at in partitions {
             let bounds = self.view.bounds(&at, ANSWER_LIMIT)?;
             let progress = Progress { start: bounds.start, end: bounds.end, committed: committed.get(&at).copied() };
             picture.partitions.insert(at, progress);
         }
+        // Asked last, when coordinator and leaders have just answered: a connection that breaks in the midst of this
+        // request can abort the process (ARCHITECTURE.md, known limits).
+        picture.described = self.view.describe(ANSWER_LIMIT)?;
         Ok(picture)
     }
 }
@@ -51,6 +55,7 @@ pub struct Watch {
     watched: Vec<Watched>,
     interval: Duration,
     metrics: ConsoleMetrics,
+    live: Arc<Live>,
     service: Service,
     readiness: Readiness,
 }
@@ -58,10 +63,14 @@ pub struct Watch {
 impl Watch {
     /// Prepares the loop.
     #[must_use]
-    pub fn new(watched: Vec<Watched>, interval: Duration, service: &Service, readiness: Readiness) -> Self {
-        let groups: Vec<&str> = watched.iter().map(|watched| watched.view.group()).collect();
-        let metrics = ConsoleMetrics::new(&service.metrics, &groups);
-        Self { watched, interval, metrics, service: service.clone(), readiness }
+    pub fn new(
+        watched: Vec<Watched>,
+        interval: Duration,
+        (metrics, live): (ConsoleMetrics, Arc<Live>),
+        service: &Service,
+        readiness: Readiness,
+    ) -> Self {
+        Self { watched, interval, metrics, live, service: service.clone(), readiness }
     }
 
     /// Looks until shutdown. Blocks.
@@ -69,6 +78,7 @@ impl Watch {
     /// # Errors
     /// [`Failure::Runtime`] where a right is missing.
     pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        self.live.watched_by(std::thread::current());
         while !self.service.shutdown.is_cancelled() {
             let began = Instant::now();
             heartbeat.beat();
@@ -84,8 +94,10 @@ impl Watch {
     fn turn(&mut self) -> Option<LookError> {
         let mut failed = None;
         for watched in &mut self.watched {
+            let asked_ms = now_ms();
             match watched.look() {
                 Ok(picture) => {
+                    self.live.looked(&watched.topic, &picture, asked_ms);
                     // The first look compares with nothing: who is there did not come just now.
                     let change = watched.last.as_ref().map_or_else(Change::default, |last| picture.since(last));
                     self.metrics.show(watched.view.group(), &watched.topic, &picture, change);

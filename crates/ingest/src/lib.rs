@@ -35,7 +35,7 @@ pub mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::topics::Wanted;
+use kafka::topics::{Keep, Wanted};
 use kafka::{Error, Kafka};
 use service::{Failure, Service};
 
@@ -80,11 +80,12 @@ async fn make_topics(config: &Config, kafka: &Kafka) -> Result<(), Failure> {
     let (partitions, replication) = (config.partitions, config.replication_factor);
     let raw_topics = config.raw_topics();
     let dead_letters = [topics.dead_letters_of(&topics.raw), topics.dead_letters_of(&topics.events)];
-    let plain = |name, partitions| Wanted { name, partitions, replication, compacted: false };
+    let plain = |name, partitions| Wanted { name, partitions, replication, keep: Keep::Week };
     let mut wanted: Vec<Wanted<'_>> = raw_topics.iter().map(|name| plain(name.as_str(), partitions)).collect();
     wanted.push(plain(&topics.events, partitions));
     wanted.push(plain(&topics.ingest, 1));
     wanted.extend(dead_letters.iter().map(|name| plain(name.as_str(), 1)));
-    wanted.push(Wanted { name: &topics.gaps, partitions: 1, replication, compacted: true });
+    wanted.push(Wanted { name: &topics.gaps, partitions: 1, replication, keep: Keep::Latest });
+    wanted.push(Wanted { name: &topics.control, partitions: 1, replication, keep: Keep::Hour });
     kafka.ensure_topics(&wanted).await.map_err(|error: Error| Failure::Runtime(error.sentence()))
 }

@@ -12,6 +12,7 @@ use service::{Failure, Metrics};
 use crate::context::{ClientMetrics, Context};
 use crate::group::{GroupContext, GroupMember};
 use crate::group_view::GroupView;
+use crate::reporter::Reporter;
 use crate::tail::Tail;
 use crate::writer::FencedWriter;
 use crate::{Error, KafkaConfig, Rebalancing};
@@ -173,6 +174,23 @@ impl Kafka {
         FencedWriter::start(self.create(config, "producer")?, transactional_id)
     }
 
+    /// A sender of words that may be lost.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn reporter(&self, topic: &str) -> Result<Reporter, Error> {
+        let mut config = self.base();
+        config
+            .set("acks", "1")
+            // A word that is late is of no use: the next one says more.
+            .set("message.timeout.ms", "3000")
+            .set("queue.buffering.max.messages", "100")
+            .set("linger.ms", "0")
+            .set("compression.type", "lz4")
+            .set("delivery.report.only.error", "true");
+        Ok(Reporter::new(self.create(config, "reporter")?, topic.to_owned()))
+    }
+
     /// A reader of tails and offsets. It joins no group.
     ///
     /// # Errors
@@ -215,6 +233,16 @@ impl Kafka {
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("auto.offset.reset", if from_beginning { "earliest" } else { "latest" });
         self.create(config, "consumer")
+    }
+
+    /// A reader that is assigned to whatever it should follow, and steps over what is gone.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn follower(&self) -> Result<BaseConsumer<Context>, Error> {
+        let mut config = self.consumer_base(&self.reader_group);
+        config.set("enable.partition.eof", "false").set("auto.offset.reset", "latest");
+        self.create(config, "follower")
     }
 
     /// A client for topic requests.

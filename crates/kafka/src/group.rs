@@ -302,6 +302,12 @@ impl GroupMember {
         self.consumer.group_metadata().ok_or_else(|| Error::Stop("the consumer has no group".to_owned()))
     }
 
+    /// Who this member is in the group, as the client knows it now.
+    #[must_use]
+    pub fn membership(&self) -> ffi::Membership {
+        ffi::membership(&self.consumer)
+    }
+
     /// How many offsets lie between `next` and the partition's end as the last fetch saw it; 0 where that is at most
     /// the marker that ends a transaction, which is no record.
     #[must_use]

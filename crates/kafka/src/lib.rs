@@ -24,6 +24,7 @@
 //! | [`group`] | membership of a consumer group: rebalances as values, offsets given with the assignment |
 //! | [`group_metrics`] | what a group's member shows |
 //! | [`group_view`] | a consumer group seen from outside |
+//! | [`reporter`] | a producer for words that may be lost |
 //! | [`topics`] | topics made idempotently, and what they are |
 //! | [`dead_letter`] | headers of a dead letter |
 //! | [`settings`] | which settings pass through |
@@ -41,6 +42,7 @@ pub mod group_metrics;
 pub mod group_view;
 mod offset_sender;
 pub mod record;
+pub mod reporter;
 pub mod settings;
 pub mod tail;
 pub mod topics;
@@ -49,9 +51,10 @@ pub mod writer;
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::Error;
-pub use ffi::{Fetched, GroupDescription, MemberDescription};
+pub use ffi::{Fetched, GroupDescription, MemberDescription, Membership};
 pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
 pub use group_view::GroupView;
 pub use record::Headers;
+pub use reporter::Reporter;
 pub use tail::Tail;
 pub use writer::{FencedWriter, Outgoing, Queued};

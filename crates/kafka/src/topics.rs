@@ -12,6 +12,18 @@ use crate::context::Context;
 use crate::{Error, Kafka};
 
 const WEEK_MS: &str = "604800000";
+const HOUR_MS: &str = "3600000";
+
+/// What a topic keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything, for a week.
+    Week,
+    /// Everything, for an hour.
+    Hour,
+    /// The latest record of each key.
+    Latest,
+}
 
 /// A topic that a service needs.
 #[derive(Clone, Debug)]
@@ -22,8 +34,8 @@ pub struct Wanted<'a> {
     pub partitions: i32,
     /// Number of copies, if it has to be made.
     pub replication: i32,
-    /// Keep the latest record of a key only.
-    pub compacted: bool,
+    /// What it keeps.
+    pub keep: Keep,
 }
 
 impl Kafka {
@@ -39,7 +51,11 @@ impl Kafka {
             let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(topic.replication))
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("max.message.bytes", MAX_RECORD_BYTES);
-            if topic.compacted { new.set("cleanup.policy", "compact") } else { new.set("retention.ms", WEEK_MS) }
+            match topic.keep {
+                Keep::Week => new.set("retention.ms", WEEK_MS),
+                Keep::Hour => new.set("retention.ms", HOUR_MS),
+                Keep::Latest => new.set("cleanup.policy", "compact"),
+            }
         });
         let topics: Vec<NewTopic<'_>> = topics.collect();
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_LIMIT)).request_timeout(Some(ANSWER_LIMIT));
@@ -105,12 +121,16 @@ fn due_settings(topic: &Wanted<'_>) -> Vec<Due> {
     };
     let mut due: Vec<Due> =
         vec![("message.timestamp.type", "LogAppendTime", same), ("max.message.bytes", MAX_RECORD_BYTES, at_least)];
-    if topic.compacted {
-        due.push(("cleanup.policy", "compact", same));
-    } else {
-        due.extend([("cleanup.policy", "delete", same as fn(&str, &str) -> bool), ("retention.ms", WEEK_MS, at_least)]);
+    match topic.keep {
+        Keep::Latest => due.push(("cleanup.policy", "compact", same)),
+        Keep::Week => due.extend(kept(WEEK_MS, at_least)),
+        Keep::Hour => due.extend(kept(HOUR_MS, at_least)),
     }
     due
+}
+
+fn kept(milliseconds: &'static str, at_least: fn(&str, &str) -> bool) -> [Due; 2] {
+    [("cleanup.policy", "delete", |found, due| found == due), ("retention.ms", milliseconds, at_least)]
 }
 
 /// How long a service waits between two looks for a topic that another one makes.

@@ -17,7 +17,7 @@ const TOPIC: &str = "numbers";
 async fn start(partitions: i32) -> (Broker, Kafka) {
     let broker = Broker::start(broker::Config::default()).unwrap();
     let kafka = Kafka::new(KafkaConfig::at(&broker.address().to_string()), &Metrics::new("test"));
-    let wanted = kafka::topics::Wanted { name: TOPIC, partitions, replication: 1, compacted: false };
+    let wanted = kafka::topics::Wanted { name: TOPIC, partitions, replication: 1, keep: kafka::topics::Keep::Week };
     kafka.ensure_topics(std::slice::from_ref(&wanted)).await.unwrap();
     kafka.ensure_topics(&[wanted]).await.unwrap();
     (broker, kafka)

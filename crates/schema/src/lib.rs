@@ -20,9 +20,11 @@
 //! | [`record`] | record headers, and the partition of a key |
 //! | [`sse_id`] | the position that EventStreams puts into each SSE `id:` |
 //! | [`gap`] | an entry of the gap ledger |
+//! | [`control`] | what a sink says of itself |
 //! | [`topics`] | topic names |
 //! | [`rejection`] | why something cannot be read |
 
+pub mod control;
 pub mod edit;
 pub mod event;
 pub mod gap;

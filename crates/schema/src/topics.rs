@@ -12,6 +12,8 @@ pub struct Topics {
     pub ingest: String,
     /// The gap ledger.
     pub gaps: String,
+    /// What sinks say of themselves.
+    pub control: String,
 }
 
 impl Topics {
@@ -24,6 +26,7 @@ impl Topics {
             events: format!("{prefix}{events}"),
             ingest: format!("{prefix}wikipedia-ingest"),
             gaps: format!("{prefix}wikipedia-gaps"),
+            control: format!("{prefix}wikipedia-control"),
         }
     }
 

@@ -22,9 +22,17 @@ const RUNTIME_SAMPLE: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`Failure::Config`] where the address cannot be listened on.
 pub async fn start(service: &Service, http: SocketAddr) -> Result<SocketAddr, Failure> {
+    start_with(service, http, Router::new()).await
+}
+
+/// The same, with a service's own routes beside the admin ones. Streams among them have to end on shutdown themselves.
+///
+/// # Errors
+/// [`Failure::Config`] where the address cannot be listened on.
+pub async fn start_with(service: &Service, http: SocketAddr, routes: Router) -> Result<SocketAddr, Failure> {
     let listener = listen(http).await?;
     let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
-    let app = router(service);
+    let app = router(service).merge(routes);
     let stopped = service.shutdown.clone();
     // The server outlives the shutdown's beginning, so that `/livez` answers until the process ends.
     tokio::spawn(async move {

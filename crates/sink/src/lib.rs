@@ -11,6 +11,8 @@
 //! | [`batch`] | rows of one write (pure) |
 //! | [`heal`] | a hole in the topic, filled from the raw one |
 //! | [`outbox`] | rejected rows on their way to the dead letters |
+//! | [`report`] | what this sink says of itself |
+//! | [`slow`] | slowness on purpose, to be watched |
 //! | [`writer`] | what a destination must do |
 //! | [`writers`] | the destinations |
 
@@ -21,6 +23,8 @@ pub mod heal;
 pub mod metrics;
 pub mod outbox;
 pub mod ownership;
+pub mod report;
+pub mod slow;
 pub mod store;
 pub mod writer;
 pub mod writers;
@@ -34,6 +38,7 @@ use service::{Failure, Heartbeat, Service};
 pub use config::Config;
 use error::WriteError;
 use metrics::SinkMetrics;
+use slow::Slowness;
 use writer::Writer;
 
 /// The loop turns at least this often; a write that takes longer is stuck.
@@ -58,12 +63,12 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     }
     reachable.ok("topics are there");
     let metrics = SinkMetrics::new(&service.metrics, &config);
-    let frame = service.clone();
+    let (frame, slowness) = (service.clone(), Slowness::on_signal());
     service.tasks.spawn_thread("store", TURN_LIMIT, move |heartbeat| {
         if !prepare(writer.as_mut(), &config, &frame, &storing, &heartbeat)? {
             return Ok(());
         }
-        store::Store::join(config, kafka, metrics, frame, storing, writer)?.run(&heartbeat)
+        store::Store::join(config, kafka, metrics, frame, storing, (writer, slowness))?.run(&heartbeat)
     })?;
     service.finish().await
 }

@@ -62,7 +62,7 @@ fn run(name: &str, options: Vec<OsString>) -> Result<ExitCode, Failure> {
         "ingest" => Ok(service::main_from(arguments, "ingest", "127.0.0.1:8081", ingest::run)),
         "enricher" => Ok(service::main_from(arguments, "enricher", "127.0.0.1:8082", enricher::run)),
         "sink" => Ok(service::main_from(arguments, "sink", "127.0.0.1:8083", sink::run)),
-        "console" => Ok(service::main_from(arguments, "console", "127.0.0.1:8080", console::run)),
+        "console" => Ok(service::main_with_own_server(arguments, "console", "127.0.0.1:8080", console::run)),
         "simulator" => Ok(service::main_with_own_server(arguments, "simulator", "127.0.0.1:8090", simulator::run)),
         _ => Err(Failure::Usage(format!("there is no service {name}: ingest, enricher, sink, console or simulator"))),
     }

@@ -3,6 +3,7 @@
 
 mod consume;
 mod groups;
+mod membership;
 mod produce;
 mod settings;
 
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 pub use consume::{Fetched, PartitionQueue};
 pub use groups::{GroupDescription, MemberDescription, describe_groups};
+pub use membership::{Membership, membership};
 pub use produce::{TopicHandle, produce};
 pub use settings::setting_names;
 

@@ -10,6 +10,7 @@ use service::Failure;
 
 use super::{RETRY, Retry, Store};
 use crate::error::WriteError;
+use crate::slow;
 use crate::writer::Written;
 
 impl Store {
@@ -19,6 +20,9 @@ impl Store {
             self.since = None;
             self.end_retry();
             return Ok(());
+        }
+        if self.slowness.is_on() {
+            std::thread::park_timeout(slow::PAUSE);
         }
         let started = Instant::now();
         match self.writer.write(&self.batch) {
@@ -84,6 +88,7 @@ impl Store {
                 owned.next_offset = last.offset + 1;
             }
         }
+        self.report.stored(written.inserted);
         self.commit_offsets(CommitMode::Async);
         self.show_lag();
         if !written.rejected.is_empty() {

@@ -1,6 +1,7 @@
 //! The loop: poll, collect, write, commit.
 
 mod flush;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use schema::control::Moment;
 use schema::record::EventHeaders;
 use schema::{Edit, Mapping};
 use service::health::Readiness;
@@ -22,6 +24,8 @@ use crate::heal::{self, Stretch};
 use crate::metrics::SinkMetrics;
 use crate::outbox::Outbox;
 use crate::ownership::{self, ClaimError, Owned, Source};
+use crate::report::Report;
+use crate::slow::{self, Slowness};
 use crate::writer::Writer;
 
 /// Longest wait for a record: how soon a stop is noticed.
@@ -60,6 +64,8 @@ pub struct Store {
     shown: Instant,
     /// Since when rejected rows wait to be told.
     untold: Option<Instant>,
+    report: Report,
+    slowness: Slowness,
 }
 
 /// A write that has to wait.
@@ -79,7 +85,7 @@ impl Store {
         metrics: SinkMetrics,
         service: Service,
         readiness: Readiness,
-        writer: Box<dyn Writer>,
+        (writer, slowness): (Box<dyn Writer>, Slowness),
     ) -> Result<Self, Failure> {
         let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
         let topics = config.kafka.topics();
@@ -88,7 +94,10 @@ impl Store {
         let group = config.kafka.prefixed(&config.group);
         let member = kafka.member(&group, &[topics.events.as_str()], config.rebalance).map_err(failed)?;
         let dead_letters = topics.dead_letters_of(&topics.events);
+        let reporter = kafka.reporter(&topics.control).map_err(failed)?;
         Ok(Self {
+            report: Report::new(reporter, &config, jiff::Timestamp::now().as_millisecond()),
+            slowness,
             metrics,
             service,
             readiness,
@@ -134,12 +143,16 @@ impl Store {
             if self.shown.elapsed() >= SHOW_AGAIN {
                 self.show_lag();
             }
+            if self.report.is_due() {
+                self.report(Moment::Heartbeat, &[]);
+            }
             if self.untold.is_some_and(|since| since.elapsed() >= RECLAIM_AFTER) {
                 self.tell_rejected();
             }
         }
         self.flush()?;
         self.commit_offsets(CommitMode::Sync);
+        self.report(Moment::Leaving, &[]);
         Ok(())
     }
 
@@ -155,7 +168,8 @@ impl Store {
         if let Some(retry) = &self.retry {
             return now >= retry.at;
         }
-        let full = self.batch.len() >= usize::try_from(self.config.batch_rows).unwrap_or(usize::MAX);
+        let most = if self.slowness.is_on() { slow::ROWS } else { self.config.batch_rows };
+        let full = self.batch.len() >= usize::try_from(most).unwrap_or(usize::MAX);
         let old = self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(self.config.batch_ms));
         full || old
     }
@@ -272,21 +286,6 @@ impl Store {
         self.lost.insert(partition, Instant::now());
     }
 
-    /// Ready unless a write waits, or a hole halted a partition: that is for a person to see.
-    fn show_readiness(&self) {
-        if self.retry.is_some() {
-            return self.readiness.failing("a write waits for the destination");
-        }
-        if self.unclaimed {
-            return self.readiness.failing("partitions wait to be claimed in the destination");
-        }
-        match self.owned.values().filter(|owned| owned.is_halted).count() {
-            0 if self.owned.is_empty() => self.readiness.ok("standing by"),
-            0 => self.readiness.ok(&format!("{} partitions", self.owned.len())),
-            halted => self.readiness.failing(&format!("a hole that cannot be healed halted {halted} partitions")),
-        }
-    }
-
     fn at(&self, partition: i32) -> TopicPartition {
         TopicPartition { topic: self.source.topic.clone(), partition }
     }
@@ -299,15 +298,21 @@ impl Store {
                 if self.retry.is_some() {
                     self.set_paused(true);
                 }
+                self.report(Moment::Assigned, partitions);
             }
             Rebalance::Revoked(partitions) => {
+                self.report(Moment::Revoking, partitions);
                 // What is read is stored before the next owner begins: less is read twice.
                 let flushed = self.flush();
                 self.commit_offsets(CommitMode::Async);
                 self.give_back(partitions);
+                self.report(Moment::Revoked, partitions);
                 flushed?;
             }
-            Rebalance::Lost(partitions) => self.give_back(partitions),
+            Rebalance::Lost(partitions) => {
+                self.give_back(partitions);
+                self.report(Moment::Lost, partitions);
+            }
         }
         self.metrics.group.rebalanced(rebalance, started.elapsed());
         self.show_readiness();

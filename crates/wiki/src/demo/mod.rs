@@ -1,6 +1,7 @@
 //! Everything on this machine: embedded broker, ingest and enricher in this process, each sink a child process of it,
 //! so that one of them can really be killed.
 
+mod controls;
 mod files;
 mod screen;
 mod sinks;
@@ -17,6 +18,7 @@ use service::config::{LogFormat, ServiceConfig};
 use service::{CancellationToken, Failure, Metrics, Service, telemetry};
 
 use crate::audit::{self, Report, Table};
+use controls::Wish;
 use sinks::Sinks;
 use source::{Source, SourceChoice};
 use tokio::sync::mpsc;
@@ -40,7 +42,7 @@ pub(crate) struct Options {
     /// Folder of the table (edits.db) and the sinks' logs.
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Address of health and metrics.
+    /// Address of the page, health and metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
     /// End by itself after this long, such as 30s or 2m.
@@ -91,22 +93,22 @@ async fn run(options: Options) -> Result<Report, Failure> {
         .map_err(|error| Failure::Runtime(format!("the embedded broker cannot start: {error}")))?;
     // The parts outlive the signal: what was served has to reach the table first.
     let parts = CancellationToken::new();
-    let demo = Service::new("demo", parts.clone());
-    let http = service::admin::start(&demo, options.http).await?;
-    let source = Source::open(&options, &demo).await?;
+    let source = Source::open(&options, &parts).await?;
     let kafka_config = KafkaConfig::at(&broker.address().to_string());
+    let (failures, mut failed) = mpsc::unbounded_channel();
+    let (control, mut wishes) = controls::controls();
+    let http = start_console(&options, &kafka_config, control, &parts, &failures).await?;
     let ingest = serve_part("ingest", http, 1, &parts).await?;
     let enricher = serve_part("enricher", http, 2, &parts).await?;
-    let metrics = [("demo", http), ("ingest", ingest.1), ("enricher", enricher.1)];
+    let metrics = [("console", http), ("ingest", ingest.1), ("enricher", enricher.1)];
     println!("{}", banner(&options, &source, broker.address(), &table, &metrics));
-    let (failures, mut failed) = mpsc::unbounded_channel();
     let publishing = start_services(&options, &source, &kafka_config, (ingest.0.clone(), enricher.0), &failures)?;
     let kafka = Kafka::new(kafka_config, &Metrics::new("wiki"));
     let mut sinks = Sinks::new(&options, broker.address(), &table);
     sinks.start_all()?;
     let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
 
-    let ended = wait(&options, &shutdown, &mut sinks, &mut failed).await;
+    let ended = wait(&options, &shutdown, &mut sinks, (&mut failed, &mut wishes)).await;
     println!("\nending: what was served goes into the table first");
     if !source.stop() {
         // Nobody can stop the stream: what is published by now is what has to be stored.
@@ -131,9 +133,11 @@ fn banner(
     table: &std::path::Path,
     metrics: &[(&str, SocketAddr)],
 ) -> String {
+    let page = metrics.first().map(|(_, at)| format!("http://{at}/")).unwrap_or_default();
     let metrics: Vec<String> = metrics.iter().map(|(name, at)| format!("{name} http://{at}/metrics")).collect();
     format!(
         "wikipedia-events demo\n\
+         page     {page}\n\
          input    {}\n\
          broker   {broker}: {}\n\
          sinks    {} ({} rebalancing), into {}\n\
@@ -146,6 +150,23 @@ fn banner(
         table.display(),
         metrics.join(", ")
     )
+}
+
+/// The page, which may change the demo.
+async fn start_console(
+    options: &Options,
+    kafka: &KafkaConfig,
+    control: console::control::Control,
+    parts: &CancellationToken,
+    failures: &mpsc::UnboundedSender<Failure>,
+) -> Result<SocketAddr, Failure> {
+    let console = Service::new("console", parts.child_token());
+    let mut config: console::Config = defaults()?;
+    config.kafka = kafka.clone();
+    let routes = console::attach(config, &console, Some(control))?;
+    let http = service::admin::start_with(&console, options.http, routes).await?;
+    tokio::spawn(told(async move { console.finish().await }, failures.clone()));
+    Ok(http)
 }
 
 /// Ingest and enricher, the very `run` of the services.
@@ -204,7 +225,7 @@ async fn wait(
     options: &Options,
     shutdown: &CancellationToken,
     sinks: &mut Sinks,
-    failed: &mut mpsc::UnboundedReceiver<Failure>,
+    (failed, wishes): (&mut mpsc::UnboundedReceiver<Failure>, &mut mpsc::Receiver<Wish>),
 ) -> Result<(), Failure> {
     let until = options.run_for.map(|run_for| tokio::time::Instant::now() + run_for);
     let mut looks = tokio::time::interval(Duration::from_millis(500));
@@ -219,6 +240,10 @@ async fn wait(
             () = shutdown.cancelled() => return Ok(()),
             () = timer => return Ok(()),
             Some(failure) = failed.recv() => return Err(failure),
+            Some((action, answer)) = wishes.recv() => {
+                // A page that is gone wants no answer.
+                let _ = answer.send(sinks.act(action));
+            }
             _ = looks.tick() => sinks.watch()?,
         }
     }

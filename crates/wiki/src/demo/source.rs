@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ingest::config::Start;
-use service::{Failure, Service};
+use service::{CancellationToken, Failure, Service};
 use simulator::Simulator;
 use simulator::config::Rate;
 use tokio::net::{TcpListener, TcpStream};
@@ -56,7 +56,7 @@ pub(crate) struct Source {
 
 impl Source {
     /// Opens what was chosen.
-    pub(crate) async fn open(options: &Options, demo: &Service) -> Result<Self, Failure> {
+    pub(crate) async fn open(options: &Options, parts: &CancellationToken) -> Result<Self, Failure> {
         let outside =
             |url: &str, described: String| Self { url: url.to_owned(), described, start: Start::Now, simulator: None };
         match &options.source {
@@ -64,34 +64,34 @@ impl Source {
             SourceChoice::Url(url) => Ok(outside(url, format!("the stream at {url}"))),
             SourceChoice::Auto if is_reachable().await => Ok(outside(LIVE_URL, "live edits from Wikimedia".to_owned())),
             SourceChoice::Auto => {
-                Self::generated(options, demo, "generated, since Wikimedia's stream cannot be reached from here").await
+                Self::generated(options, parts, "generated, since Wikimedia's stream cannot be reached from here").await
             }
-            SourceChoice::Generated => Self::generated(options, demo, "generated").await,
+            SourceChoice::Generated => Self::generated(options, parts, "generated").await,
             SourceChoice::File(path) => {
                 let config =
                     simulator::Config { events: Some(path.clone()), rate: Rate::Max, ..simulator::Config::default() };
                 let described = format!("the recording {}, replayed at full speed", path.display());
-                Self::simulated(&config, demo, described, Start::Earliest).await
+                Self::simulated(&config, parts, described, Start::Earliest).await
             }
         }
     }
 
-    async fn generated(options: &Options, demo: &Service, why: &str) -> Result<Self, Failure> {
+    async fn generated(options: &Options, parts: &CancellationToken, why: &str) -> Result<Self, Failure> {
         let config = simulator::Config { seed: options.seed, ..simulator::Config::default() };
         let described = format!("{why}: a seeded simulator, 35 events a second, no real people or pages");
-        Self::simulated(&config, demo, described, Start::Earliest).await
+        Self::simulated(&config, parts, described, Start::Earliest).await
     }
 
     async fn simulated(
         config: &simulator::Config,
-        demo: &Service,
+        parts: &CancellationToken,
         described: String,
         start: Start,
     ) -> Result<Self, Failure> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .map_err(|error| Failure::Runtime(format!("the simulator cannot listen: {error}")))?;
-        let simulator = Simulator::start(config, &Service::new("simulator", demo.shutdown.child_token()), listener)?;
+        let simulator = Simulator::start(config, &Service::new("simulator", parts.child_token()), listener)?;
         let streams = streams_of(&simulator.topics());
         let url = format!("http://{}/v2/stream/{streams}", simulator.address);
         Ok(Self { url, described, start, simulator: Some(simulator) })

@@ -1,0 +1,107 @@
+//! One server-sent stream a page.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Site;
+use crate::live::{Event, now_ms};
+
+/// How long a page waits before it comes again.
+const RETRY: Duration = Duration::from_secs(2);
+/// A connection that is silent for longer is taken for dead by what stands between.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A page's place among those that are counted.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a stream is doing.
+struct Page {
+    site: Site,
+    events: Receiver<Arc<Event>>,
+    ready: VecDeque<SseEvent>,
+    is_ended: bool,
+    _place: Place,
+}
+
+pub(super) async fn open(State(site): State<Site>) -> Response {
+    let place = Place(Arc::clone(&site.clients));
+    if site.clients.fetch_add(1, Ordering::Relaxed) >= site.max_clients {
+        let why =
+            format!("{} pages are open, which is the limit; close one, or raise WIKI_MAX_CLIENTS\n", site.max_clients);
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], why).into_response();
+    }
+    // Heard from here on, so that nothing falls between the snapshot and the first event.
+    let events = site.live.listen();
+    let ready = VecDeque::from([hello(&site), snapshot(&site)]);
+    let page = Page { site, events, ready, is_ended: false, _place: place };
+    let stream = futures_util::stream::unfold(page, async |mut page| {
+        let event = page.next().await?;
+        Some((Ok::<_, Infallible>(event), page))
+    });
+    let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    (headers, Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here"))).into_response()
+}
+
+impl Page {
+    async fn next(&mut self) -> Option<SseEvent> {
+        if let Some(event) = self.ready.pop_front() {
+            return Some(event);
+        }
+        if self.is_ended {
+            return None;
+        }
+        tokio::select! {
+            heard = self.events.recv() => match heard {
+                Ok(event) => Some(sse(&event)),
+                // Too slow: what it missed it gets as a whole.
+                Err(RecvError::Lagged(_)) => {
+                    self.events = self.site.live.listen();
+                    Some(snapshot(&self.site))
+                }
+                Err(RecvError::Closed) => None,
+            },
+            () = self.site.shutdown.cancelled() => {
+                self.is_ended = true;
+                Some(SseEvent::default().event("bye").data("{}"))
+            }
+        }
+    }
+}
+
+fn sse(event: &Event) -> SseEvent {
+    // Each event carries its number in its data too: a page that finds one missing asks for the whole.
+    let data = format!("{{\"seq\":{},\"ts\":{},\"data\":{}}}", event.seq, now_ms(), event.data);
+    let sse = SseEvent::default().event(event.name).data(data);
+    if matches!(event.name, "group" | "rebalance") { sse.id(event.seq.to_string()) } else { sse }
+}
+
+fn hello(site: &Site) -> SseEvent {
+    let token = site.control.as_ref().map(|control| control.token.as_str());
+    let data = json!({ "version": env!("CARGO_PKG_VERSION"), "control": token, "ts": now_ms() });
+    SseEvent::default().event("hello").retry(RETRY).data(data.to_string())
+}
+
+fn snapshot(site: &Site) -> SseEvent {
+    let snapshot = site.live.snapshot();
+    let data = serde_json::to_string(&snapshot).unwrap_or_default();
+    let data = format!("{{\"seq\":{},\"ts\":{},\"data\":{data}}}", snapshot.seq, snapshot.ts);
+    SseEvent::default().event("snapshot").id(snapshot.seq.to_string()).data(data)
+}
