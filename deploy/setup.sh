@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs, where that is allowed (apt, as root), and says so; else names it and stops.
-# With `tests`: what the stories on Apache Kafka and PostgreSQL need too, unless WIKI_TEST_KAFKA names a cluster and
-# WIKI_TEST_POSTGRES a server.
+# With `tests`: what the stories on Apache Kafka, PostgreSQL and in a browser need too, unless WIKI_TEST_KAFKA names a
+# cluster, WIKI_TEST_POSTGRES a server and WIKI_TEST_BROWSER a Chromium.
 set -euo pipefail
 
 missing=()
@@ -29,6 +29,14 @@ if [[ ${1:-} == tests && -z ${WIKI_TEST_POSTGRES:-} ]]; then
     # Debian keeps the server's programs off the path.
     PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin) need initdb postgresql
     need psql postgresql-client
+fi
+
+if [[ ${1:-} == tests ]]; then
+    need node nodejs
+    need npm npm
+    if [[ -z ${WIKI_TEST_BROWSER:-} ]] && ! command -v chromium-browser google-chrome >/dev/null 2>&1; then
+        need chromium chromium
+    fi
 fi
 
 if ((${#missing[@]})); then
@@ -72,4 +80,13 @@ if [[ ${1:-} == tests ]] && ! command -v promtool >/dev/null 2>&1 && [[ ! -x $ca
         dpkg-deb -x prometheus_*.deb .
         mv usr/bin/promtool "$cache/promtool"
     )
+fi
+
+# What drives the browser, and what judges the page's accessibility: for the tests only, beside the checkout.
+modules=$cache/browser
+if [[ ${1:-} == tests && ! -d $modules/node_modules/axe-core ]]; then
+    echo "setup: fetching playwright-core and axe-core"
+    mkdir -p "$modules"
+    npm install --silent --no-fund --no-audit --prefix "$modules" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null \
+        || { echo "setup: playwright-core and axe-core cannot be fetched from npm's registry; put them into $modules, then run this again" >&2; exit 1; }
 fi

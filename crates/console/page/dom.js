@@ -39,13 +39,16 @@ export function set(element, name, value) {
 
 /**
  * Makes the children of `parent` those of `items`, in order; an element stays the same as long as its key does.
- * `make(item)` makes one, `update(element, item)` brings it up to date.
+ * `make(item)` makes one, `update(element, item)` brings it up to date. Of items with one key the first counts.
  */
 export function keyed(parent, items, key, make, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const done = new Set();
   let place = parent.firstElementChild;
   for (const item of items) {
     const name = String(key(item));
+    if (done.has(name)) continue;
+    done.add(name);
     let child = known.get(name);
     if (child) known.delete(name);
     else {

@@ -3,7 +3,7 @@
 import { by, clock, el, isStill, keyed, number, say, set, slot, svg } from "./dom.js";
 
 const ROWS = 12;
-const BUBBLES = 36;
+const BUBBLES = 24;
 /** Of one event: more than these nobody can follow. */
 const NEW_ROWS = 2;
 const NEW_BUBBLES = 4;
@@ -36,6 +36,8 @@ export class Edits {
   #seen = 0;
   #passed = 0;
   #isHeld = false;
+  /** Offset of the last edit of each partition. */
+  #told = new Map();
 
   constructor(settings, sound) {
     this.#settings = settings;
@@ -50,10 +52,13 @@ export class Edits {
   }
 
   take({ seen, edits }) {
-    this.#seen += Math.max(seen, edits.length);
     for (const edit of edits) this.#wikis.add(edit.wiki);
+    // A snapshot repeats what was told before.
+    const fresh = edits.filter((edit) => edit.offset > (this.#told.get(edit.partition) ?? -1));
+    for (const edit of fresh) this.#told.set(edit.partition, edit.offset);
+    this.#seen += Math.max(seen, fresh.length);
     if (this.#settings.isPaused) return;
-    const wanted = edits.filter((edit) => this.#isWanted(edit));
+    const wanted = fresh.filter((edit) => this.#isWanted(edit));
     const shown = wanted.slice(-NEW_BUBBLES);
     this.#passed += shown.length;
     for (const edit of shown) {

@@ -23,6 +23,7 @@ class Model {
   flow = { raw_rate: 0, events_rate: 0, stored_rate: 0, stored: 0, enricher_lag: 0, sink_lag: 0, delay_p50_ms: null, delay_p99_ms: null };
   points = [];
   token = null;
+  run = null;
   #ts = Date.now();
   #at = performance.now();
   isHeard = false;
@@ -74,14 +75,17 @@ const pipeline = new Pipeline(model);
 const tour = new Tour(model);
 
 const TAKE = {
-  hello({ control }) {
+  hello({ control, run }) {
+    // Another console than the one that this page is of: everything counts anew.
+    if (model.run !== null && model.run !== run) location.reload();
+    model.run = run;
     model.token = control;
   },
   snapshot(snapshot) {
     model.board = snapshot.board;
     model.flow = snapshot.flow;
     model.points = snapshot.points;
-    edits.take(snapshot.edits);
+    edits.take({ ...snapshot.edits, seen: 0 });
   },
   group(view) {
     model.board = view;

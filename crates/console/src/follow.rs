@@ -25,6 +25,9 @@ const TOPICS_MISSING: Duration = Duration::from_millis(250);
 /// How long one answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
+/// Offsets of a partition that are read at the start; markers of transactions count.
+const LAST: i64 = 40;
+
 /// Reads words and edits into [`Live`].
 pub struct Follow {
     tail: Tail,
@@ -71,7 +74,7 @@ impl Follow {
         Ok(())
     }
 
-    /// Reads all partitions that there are: words of the last ten minutes, edits from now on.
+    /// Reads all partitions that there are: words of the last ten minutes, edits from the last few on.
     fn assign(&mut self) -> Result<(), LookError> {
         let count = |topic: &str| Ok::<i32, LookError>(self.tail.partitions(topic)?.unwrap_or(0));
         let found = (count(&self.topics.control)?, count(&self.topics.events)?);
@@ -90,8 +93,8 @@ impl Follow {
             starts.add_partition_offset(element.topic(), element.partition(), element.offset()).map_err(again)?;
         }
         for partition in 0..found.1 {
-            // A partition that is new is read whole; so is a topic that was not there when we came.
-            let from = if self.assigned == (0, 0) { Offset::End } else { Offset::Beginning };
+            // A partition that is new is read whole; of one that was there the last records, to have something to show.
+            let from = if self.assigned == (0, 0) { Offset::OffsetTail(LAST) } else { Offset::Beginning };
             let position = self.consumer.position().map_err(again)?;
             let known = position.find_partition(&self.topics.events, partition).map(|element| element.offset());
             let from = match known {

@@ -83,6 +83,7 @@ pub struct Live {
     watcher: OnceLock<Thread>,
     metrics: ConsoleMetrics,
     group: String,
+    run: String,
 }
 
 /// Unix milliseconds.
@@ -112,11 +113,18 @@ impl Live {
             watcher: OnceLock::new(),
             metrics: metrics.clone(),
             group: kafka.prefixed(group),
+            run: uuid::Uuid::new_v4().to_string(),
         }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells this start of the console from any other: its numbers begin anew.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
     }
 
     /// Who looks at the broker; it is woken when a sink says that something moves.

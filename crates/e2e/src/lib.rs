@@ -9,6 +9,8 @@
 //! | [`pipeline`] | a broker, a simulator and the services, as a story needs them |
 //! | [`kafka`] | Apache Kafka itself: nodes started and killed |
 //! | [`postgres`] | PostgreSQL itself: a server started and killed |
+//! | [`browser`] | a real browser, driven |
+//! | [`groups`] | a consumer group as the broker describes it |
 //! | [`guarded`] | servers of others, ended with the story |
 //! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
 //! | [`stack`] | the compose stack as users run it, with Docker |
@@ -21,9 +23,11 @@
 //! | [`conformance`] | the Kafka protocol as this pipeline uses it, checked against any broker |
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story says what broke by panicking")]
 
+pub mod browser;
 pub mod chaos;
 pub mod checker;
 pub mod conformance;
+pub mod groups;
 pub mod guarded;
 pub mod http;
 pub mod kafka;

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("ingest", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "reqwest"]),
     ("enricher", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio"]),
     ("sink", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "rusqlite", "postgres"]),
-    ("console", &["schema", "service", "kafka", "prometheus", "tokio"]),
+    ("console", &["schema", "service", "kafka", "axum", "rdkafka", "prometheus", "tokio"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
     (

@@ -95,7 +95,8 @@ fn sse(event: &Event) -> SseEvent {
 
 fn hello(site: &Site) -> SseEvent {
     let token = site.control.as_ref().map(|control| control.token.as_str());
-    let data = json!({ "version": env!("CARGO_PKG_VERSION"), "control": token, "ts": now_ms() });
+    let run = site.live.run();
+    let data = json!({ "version": env!("CARGO_PKG_VERSION"), "run": run, "control": token, "ts": now_ms() });
     SseEvent::default().event("hello").retry(RETRY).data(data.to_string())
 }
 
