@@ -18,7 +18,8 @@ use prometheus::Prometheus;
 /// How long a broker, a database or the whole stack may take to be healthy.
 pub const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 /// Where this stack listens on the host: beside a demo that runs already.
-const PORTS: [(&str, &str); 7] = [
+const PORTS: [(&str, &str); 8] = [
+    ("CONSOLE_PORT", "38080"),
     ("KAFKA_1_PORT", "39092"),
     ("KAFKA_2_PORT", "39093"),
     ("KAFKA_3_PORT", "39094"),
