@@ -5,7 +5,7 @@ CARGO := cargo
 COMPOSE := docker compose -f docker-compose.yml
 SECURE := $(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/secure.yml
 
-.PHONY: help setup build demo test chaos up up-offline up-single up-secure down stack-test k8s-check check docs clean
+.PHONY: help setup build demo test chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ down: ## The compose stack is taken down, its data too
 
 stack-test: build ## The compose stack scaled, broken and judged; needs Docker. STACK="moves eager" chooses
 	./target/debug/stack $(STACK)
+
+screenshots: build ## The documents' pictures, made from the page itself; needs Chromium
+	@./deploy/setup.sh tests
+	./target/debug/screenshots docs/images
 
 k8s-check: ## Kubernetes manifests against the schemas of a published package; needs Python with venv
 	python3 -m venv target/k8s-check

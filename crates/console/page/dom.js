@@ -76,6 +76,9 @@ export function number(value, digits = 0) {
 /** Milliseconds as seconds with one digit. */
 export const seconds = (milliseconds) => `${number(Math.max(0, milliseconds) / 1000, 1)}\u00a0s`;
 
+/** A short time: milliseconds below a second, seconds above. */
+export const length = (milliseconds) => (milliseconds < 1000 ? `${number(milliseconds)}\u00a0ms` : seconds(milliseconds));
+
 /** A moment of today, hh:mm:ss. */
 export const clock = (milliseconds) => new Date(milliseconds).toLocaleTimeString("en-GB");
 

@@ -116,8 +116,11 @@ export class Edits {
     const radius = 9 + 4.2 * Math.log10(1 + Math.abs(edit.delta)) ** 1.4;
     // The place follows from the record: nothing jumps when the page is drawn anew.
     const spread = (edit.offset * 2654435761 + edit.partition * 40503) % 100_000;
-    const x = 24 + (spread % 1000) / 1000 * 552;
-    const y = 24 + Math.floor(spread / 1000) / 100 * 142;
+    const { width, height } = place.getBoundingClientRect();
+    set(place, "viewBox", `0 0 ${Math.round(width)} ${Math.round(height)}`);
+    const within = (part, size) => radius + part * Math.max(0, size - 2 * radius);
+    const x = within((spread % 1000) / 1000, width);
+    const y = within(Math.floor(spread / 1000) / 100, height);
     const kind = edit.is_bot ? "is-bot" : edit.user_kind;
     const bubble = svg("g", { class: `${slot(edit.letter)} ${kind}`, transform: `translate(${x.toFixed(0)} ${y.toFixed(0)})`, "data-letter": edit.letter },
       svg("circle", { r: radius.toFixed(1) }),

@@ -122,8 +122,23 @@ function draw() {
   controls.show();
   pipeline.show();
   say(by("topic"), model.board.group.topic || "wikipedia-events");
+  say(by("last"), moving() ?? told());
+}
+
+/** What moves now; null where nothing does. */
+function moving() {
   const last = model.board.rebalances.at(-1);
-  say(by("last"), last ? `Last rebalance: ${why(last)}; ${done(last)}` : "No rebalance yet.");
+  if (!last || last.is_over) return null;
+  const silent = model.board.replicas.filter(({ state }) => state === "silent").map(({ name }) => name);
+  const missed = silent.length > 0 ? `${silent.join(", ")} silent, and the group has not noticed yet` : "partitions move";
+  const still = model.board.partitions.filter(({ still_since_ms }) => still_since_ms !== null).length;
+  return `Rebalancing: ${last.causes.length > 0 ? why(last) : missed}; ${still} partitions stand still.`;
+}
+
+/** The last rebalance that is over. */
+function told() {
+  const last = model.board.rebalances.at(-1);
+  return last ? `Last rebalance: ${why(last)}; ${done(last)}` : "No rebalance yet.";
 }
 
 /** What stands in the head of the page, and how old it is. */

@@ -1,6 +1,6 @@
 // The way of an edit in figures, two charts, and the log of rebalances.
 
-import { by, clock, el, keyed, number, say, seconds, set, svg } from "./dom.js";
+import { by, clock, el, keyed, length, number, say, seconds, set, svg } from "./dom.js";
 
 const LENGTH_MS = 600_000;
 /** An edit should be in the table within this. */
@@ -24,8 +24,8 @@ export function done(rebalance) {
   const names = (partitions) => partitions.map((partition) => `p${partition}`).join(" ");
   const moved = rebalance.moved.length > 0 ? `moved ${names(rebalance.moved)}` : "nothing moved";
   const kept = rebalance.moved.length > 0 && rebalance.kept.length > 0 ? `; kept ${names(rebalance.kept)}` : "";
-  const longest = rebalance.longest ? `; longest pause ${seconds(rebalance.longest.milliseconds)} (p${rebalance.longest.partition})` : "";
-  return `${moved}${kept}; ${seconds(rebalance.duration_ms)}${longest}`;
+  const longest = rebalance.longest ? `; longest pause ${length(rebalance.longest.milliseconds)} (p${rebalance.longest.partition})` : "";
+  return `${moved}${kept}; ${length(rebalance.duration_ms)}${longest}`;
 }
 
 export class Pipeline {
@@ -112,15 +112,15 @@ export class Pipeline {
     }
     const heads = ["Protocol", "Rebalances", "Longest pause", "Partitions stopped", "Until all is at rest"];
     const body = place.querySelector("tbody") ?? place.appendChild(el("table", {},
-      el("caption", {}, "What sinks that join and leave cost, by protocol (medians; kills left out)"),
+      el("caption", {}, "What sinks that join and leave cost at worst, by protocol (kills left out)"),
       el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody"))).querySelector("tbody");
     keyed(body, [...told].sort(), ([protocol]) => protocol, () => el("tr", {}, el("th", { scope: "row" }), ...heads.slice(1).map(() => el("td", { class: "number" }))), (row, [protocol, rebalances]) => {
-      const middle = (values) => values.sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
+      const worst = (value) => Math.max(...rebalances.map(value));
       const cells = [
         protocol, rebalances.length,
-        seconds(middle(rebalances.map((rebalance) => rebalance.longest?.milliseconds ?? 0))),
-        middle(rebalances.map((rebalance) => rebalance.pauses.length)),
-        seconds(middle(rebalances.map((rebalance) => rebalance.duration_ms))),
+        length(worst((rebalance) => rebalance.longest?.milliseconds ?? 0)),
+        worst((rebalance) => rebalance.pauses.length),
+        length(worst((rebalance) => rebalance.duration_ms)),
       ];
       cells.forEach((text, at) => say(row.children[at], text));
     });

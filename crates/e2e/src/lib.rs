@@ -16,6 +16,7 @@
 //! | [`stack`] | the compose stack as users run it, with Docker |
 //! | [`target`] | where a story's topics are |
 //! | [`chaos`] | the long fault runs: services killed, then nodes |
+//! | [`demo`] | `wiki demo`, and its page compared with the broker |
 //! | [`checker`] | served, raw, enriched and stored, compared |
 //! | [`http`] | the few requests that stories make |
 //! | [`recorded`] | recordings, and what each of their events must become |
@@ -27,6 +28,7 @@ pub mod browser;
 pub mod chaos;
 pub mod checker;
 pub mod conformance;
+pub mod demo;
 pub mod groups;
 pub mod guarded;
 pub mod http;

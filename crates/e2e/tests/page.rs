@@ -1,111 +1,15 @@
 //! The console's page in a real browser, on a demo that runs.
 #![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use e2e::browser::{Browser, Look, Page};
-use e2e::process::{Process, Program};
-use e2e::{groups, wait_until};
+use e2e::demo::{Demo, click_on, expect_exact};
+use e2e::wait_until;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(40);
 const FIRST_EDIT: Duration = Duration::from_secs(3);
-
-/// A running demo.
-struct Demo {
-    folder: TempDir,
-    process: Process,
-    page: String,
-    broker: String,
-}
-
-impl Demo {
-    fn start(options: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", options)
-    }
-
-    fn start_at(http: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data").display().to_string();
-        let process = Program::new("wiki")
-            .with(["demo", "--http", http, "--data", &data])
-            .with(options.iter().copied())
-            .leading_a_group()
-            .start("demo", folder.path());
-        let said = |name: &str| {
-            let output = process.output();
-            let line = output.lines().find(|line| line.starts_with(name))?.to_owned();
-            line.split_whitespace().nth(1).map(|word| word.trim_end_matches(':').to_owned())
-        };
-        let mut found = None;
-        wait_until("the demo says where its page is", LIMIT, || {
-            found = said("page").zip(said("broker"));
-            found.is_some()
-        });
-        let (page, broker) = found.unwrap();
-        Self { folder, process, page, broker }
-    }
-
-    /// The sinks and what they own, as the broker describes them.
-    fn owners(&self) -> Option<BTreeMap<String, Vec<i32>>> {
-        groups::owners(&self.broker, "wiki-sink", "wikipedia-events")
-    }
-
-    /// Ends it as Ctrl-C does, and reads its audit.
-    fn end(mut self) {
-        self.process.signal_group("INT");
-        wait_until("the demo ends", LIMIT, || self.process.ended().is_some());
-        let output = self.process.output();
-        assert_eq!(output.lines().last(), Some("missing 0, double 0, extra 0, gaps 0"), "{output}");
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.folder.disable_cleanup(true);
-            println!("what the demo said stands in {}", self.folder.path().display());
-        }
-    }
-}
-
-/// Sinks in the group and what they own, as the board shows them.
-const SHOWN: &str = r#"Object.fromEntries([...document.querySelectorAll(".card[data-replica]")]
-    .filter((card) => !["left", "lost", "silent", "joining"].includes(card.dataset.state))
-    .map((card) => [card.dataset.replica, [...card.querySelectorAll(".tile.owned")].map((tile) => Number(tile.dataset.partition))]))"#;
-
-fn shown(browser: &mut Browser, page: &Page) -> BTreeMap<String, Vec<i32>> {
-    let shown: BTreeMap<String, Vec<i32>> = serde_json::from_value(browser.evaluate(page, SHOWN)).unwrap();
-    shown
-        .into_iter()
-        .map(|(name, mut owned)| {
-            owned.sort_unstable();
-            (name, owned)
-        })
-        .collect()
-}
-
-/// Waits until the page shows just what the broker describes, with this many sinks.
-fn expect_exact(browser: &mut Browser, page: &Page, demo: &Demo, sinks: usize) {
-    let mut last = (BTreeMap::new(), None);
-    let began = Instant::now();
-    while began.elapsed() < LIMIT {
-        last = (shown(browser, page), demo.owners());
-        let owned = last.0.values().map(Vec::len).sum::<usize>();
-        if last.0.len() == sinks && owned == 6 && Some(&last.0) == last.1.as_ref() {
-            println!("{sinks} sinks after {:.1} s: {:?}", began.elapsed().as_secs_f64(), last.0);
-            return;
-        }
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    panic!("{sinks} sinks: the page shows {:?}, the broker says {:?}", last.0, last.1);
-}
-
-fn click_on(browser: &mut Browser, page: &Page, sink: &str, label: &str) {
-    browser.click(page, &format!(".card[data-replica=\"{sink}\"] .acts button:text-is(\"{label}\")"));
-}
 
 #[test]
 fn scaling_by_the_page_shows_exactly_what_the_broker_describes() {

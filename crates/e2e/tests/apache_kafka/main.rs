@@ -4,6 +4,7 @@
 mod chaos;
 mod conformance;
 mod late_end;
+mod page;
 mod replicas;
 mod secure;
 mod zombies;

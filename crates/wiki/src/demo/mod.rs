@@ -1,6 +1,7 @@
 //! Everything on this machine: embedded broker, ingest and enricher in this process, each sink a child process of it,
 //! so that one of them can really be killed.
 
+mod cluster;
 mod controls;
 mod files;
 mod screen;
@@ -12,12 +13,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use broker::Broker;
 use kafka::{Kafka, KafkaConfig, Rebalancing};
 use service::config::{LogFormat, ServiceConfig};
 use service::{CancellationToken, Failure, Metrics, Service, telemetry};
 
 use crate::audit::{self, Report, Table};
+use cluster::Cluster;
 use controls::Wish;
 use sinks::Sinks;
 use source::{Source, SourceChoice};
@@ -48,6 +49,12 @@ pub(crate) struct Options {
     /// End by itself after this long, such as 30s or 2m.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     run_for: Option<Duration>,
+    /// A Kafka cluster in the embedded broker's place, host:port separated by commas; topics get a prefix of their own.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    kafka_bootstrap_servers: Option<String>,
+    /// Copies of each topic, on such a cluster.
+    #[arg(long, default_value_t = 1, requires = "kafka_bootstrap_servers", value_parser = clap::value_parser!(i32).range(1..=10))]
+    replication_factor: i32,
     /// How partitions move when sinks come and go.
     #[arg(long, value_enum, default_value = "cooperative")]
     rebalance: Rebalancing,
@@ -89,22 +96,21 @@ async fn run(options: Options) -> Result<Report, Failure> {
     let shutdown = CancellationToken::new();
     service::shutdown::on_signals(&shutdown);
     let table = files::prepare(&options.data)?;
-    let broker = Broker::start(broker::Config::default())
-        .map_err(|error| Failure::Runtime(format!("the embedded broker cannot start: {error}")))?;
+    let cluster = Cluster::start(&options)?;
     // The parts outlive the signal: what was served has to reach the table first.
     let parts = CancellationToken::new();
     let source = Source::open(&options, &parts).await?;
-    let kafka_config = KafkaConfig::at(&broker.address().to_string());
+    let kafka_config = cluster.config.clone();
     let (failures, mut failed) = mpsc::unbounded_channel();
     let (control, mut wishes) = controls::controls();
     let http = start_console(&options, &kafka_config, control, &parts, &failures).await?;
     let ingest = serve_part("ingest", http, 1, &parts).await?;
     let enricher = serve_part("enricher", http, 2, &parts).await?;
     let metrics = [("console", http), ("ingest", ingest.1), ("enricher", enricher.1)];
-    println!("{}", banner(&options, &source, broker.address(), &table, &metrics));
+    println!("{}", banner(&options, &source, &cluster, &table, &metrics));
     let publishing = start_services(&options, &source, &kafka_config, (ingest.0.clone(), enricher.0), &failures)?;
     let kafka = Kafka::new(kafka_config, &Metrics::new("wiki"));
-    let mut sinks = Sinks::new(&options, broker.address(), &table);
+    let mut sinks = Sinks::new(&options, &cluster.config, &table);
     sinks.start_all()?;
     let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
 
@@ -122,14 +128,14 @@ async fn run(options: Options) -> Result<Report, Failure> {
     };
     sinks.stop_all();
     parts.cancel();
-    broker.stop();
+    cluster.stop();
     report
 }
 
 fn banner(
     options: &Options,
     source: &Source,
-    broker: SocketAddr,
+    cluster: &Cluster,
     table: &std::path::Path,
     metrics: &[(&str, SocketAddr)],
 ) -> String {
@@ -139,12 +145,12 @@ fn banner(
         "wikipedia-events demo\n\
          page     {page}\n\
          input    {}\n\
-         broker   {broker}: {}\n\
+         broker   {}\n\
          sinks    {} ({} rebalancing), into {}\n\
          metrics  {}\n\
          Ctrl-C ends it and prints the audit.\n",
         source.describe(),
-        broker::NOTICE,
+        cluster.describe(),
         options.sinks,
         options.rebalance.as_str(),
         table.display(),
@@ -179,6 +185,7 @@ fn start_services(
 ) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let mut ingest_config: ingest::Config = defaults()?;
     ingest_config.kafka = kafka.clone();
+    ingest_config.replication_factor = options.replication_factor;
     ingest_config.stream_url = source.url();
     ingest_config.start = source.start();
     ingest_config.contact.clone_from(&options.contact);

@@ -1,14 +1,13 @@
 //! The sinks, each a child process of this binary.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use console::control::{Action, Answer};
-use kafka::Rebalancing;
+use kafka::{KafkaConfig, Rebalancing};
 use rustix::process::{Pid, Signal, kill_process};
 use service::Failure;
 
@@ -42,9 +41,10 @@ struct Sink {
 }
 
 impl Sinks {
-    pub(crate) fn new(options: &Options, broker: SocketAddr, table: &Path) -> Self {
+    pub(crate) fn new(options: &Options, kafka: &KafkaConfig, table: &Path) -> Self {
         let arguments = [
-            ("--kafka-bootstrap-servers", broker.to_string()),
+            ("--kafka-bootstrap-servers", kafka.kafka_bootstrap_servers.clone()),
+            ("--topic-prefix", kafka.topic_prefix.clone()),
             ("--writer", "sqlite".to_owned()),
             ("--sqlite-file", table.display().to_string()),
             ("--http", "127.0.0.1:0".to_owned()),

@@ -1,0 +1,91 @@
+//! The page on Apache Kafka itself: brokers that go away, and the three protocols side by side.
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::browser::{Browser, Look};
+use e2e::demo::{Demo, expect_exact};
+use e2e::kafka::{Cluster, NODES};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Each protocol: all sinks end and start, one joins, one leaves, each until all is at rest.
+const COMPARED: Duration = Duration::from_secs(180);
+
+fn demo(cluster: &Cluster, sinks: &str) -> Demo {
+    let copies = NODES.to_string();
+    Demo::start(&[
+        "--source",
+        "generated",
+        "--sinks",
+        sinks,
+        "--kafka-bootstrap-servers",
+        &cluster.bootstrap,
+        "--replication-factor",
+        &copies,
+    ])
+}
+
+#[test]
+fn while_every_broker_is_down_the_page_says_how_old_it_is_and_recovers() {
+    let mut cluster = Cluster::to_break();
+    let demo = demo(&cluster, "2");
+    let mut browser = Browser::start();
+    let window = browser.window(Look::default());
+    let page = browser.tab(&window, &demo.page);
+    expect_exact(&mut browser, &page, &demo, 2);
+    (0..NODES).for_each(|node| cluster.kill(node));
+    browser.wait(
+        &page,
+        "amber, with the age",
+        LIMIT,
+        "document.getElementById('sources').classList.contains('is-old')",
+    );
+    let stale = "!document.getElementById('banner').hidden && document.body.classList.contains('is-stale')";
+    browser.wait(&page, "the banner", LIMIT, stale);
+    let said = browser.evaluate(&page, "document.getElementById('banner').textContent");
+    println!("{said}");
+    assert!(said.as_str().unwrap().contains("Last known state"), "{said}");
+    let shown = "document.querySelectorAll('.tile.owned').length";
+    assert_eq!(browser.evaluate(&page, shown), json!(6), "the last known state stays");
+    cluster.start_dead_nodes();
+    browser.wait(&page, "live again", LIMIT, "document.getElementById('banner').hidden");
+    expect_exact(&mut browser, &page, &demo, 2);
+    let stored = "Number(document.getElementById('edits-text').textContent.replace(/[^0-9].*/s, ''))";
+    let before = browser.evaluate(&page, stored).as_i64().unwrap_or(0);
+    browser.wait(&page, "edits go on", LIMIT, &format!("{stored} > {}", before + 20));
+    drop(browser);
+    demo.end();
+}
+
+#[test]
+fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
+    let cluster = Cluster::shared();
+    let demo = demo(&cluster, "2");
+    let mut browser = Browser::start();
+    let window = browser.window(Look { size: (1280, 1500), ..Look::default() });
+    let page = browser.tab(&window, &demo.page);
+    expect_exact(&mut browser, &page, &demo, 2);
+    browser.click(&page, "#compare-all");
+    let rows = "[...document.querySelectorAll('#compare tbody tr')].map((row) => [...row.children].map((cell) => cell.textContent))";
+    let is_whole = "[...document.querySelectorAll('#compare tbody tr')].filter((row) => Number(row.children[1].textContent) >= 2).length === 3 && !document.getElementById('compare-all').disabled";
+    browser.wait(&page, "all three are compared", COMPARED, is_whole);
+    let told = browser.evaluate(&page, rows);
+    for row in told.as_array().unwrap() {
+        println!("{}", row.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "));
+    }
+    let stopped = |protocol: &str| {
+        let row = told.as_array().unwrap().iter().find(|row| row[0] == protocol).unwrap();
+        row[3].as_str().unwrap().parse::<u32>().unwrap()
+    };
+    // Eager stops everything; the others stop only what moves.
+    assert_eq!(stopped("eager"), 6, "{told}");
+    assert!(stopped("cooperative") < 6 && stopped("consumer") < 6, "{told}");
+    if let Some(folder) = std::env::var_os("WIKI_PICTURES") {
+        browser.picture(&page, &Path::new(&folder).join("protocols.png"), Some("#compare"));
+        browser.picture(&page, &Path::new(&folder).join("protocols-timeline.png"), Some(".timeline-box"));
+    }
+    assert_eq!(browser.trouble(), Vec::<String>::new());
+    drop(browser);
+    demo.end();
+}
