@@ -1,5 +1,4 @@
 //! The pictures of the documents, made from the page itself: `make screenshots`.
-#![expect(clippy::unwrap_used, reason = "a picture that cannot be made says why by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
