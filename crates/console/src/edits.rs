@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use schema::Edit;
 use schema::edit::{UserKind, UserType};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
 
@@ -18,7 +18,7 @@ const KEPT: usize = 20;
 const DELAYS_MS: i64 = 60_000;
 
 /// An edit as the page shows it.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EditView {
     /// Where its record stands.
     pub partition: i32,
@@ -77,7 +77,7 @@ impl EditView {
 }
 
 /// A record as it stands in the topic.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RecordView {
     /// Its offset.
     pub offset: i64,
@@ -92,7 +92,7 @@ pub struct RecordView {
 }
 
 /// Edits of one event: some of those that were stored since the last.
-#[derive(Clone, Debug, Default, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EditsView {
     /// Edits stored since the last event.
     pub seen: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::edits::Edits;
 use crate::picture::Picture;
@@ -15,7 +15,7 @@ const POINTS: usize = 120;
 const POINT_MS: i64 = 5_000;
 
 /// The pipeline in figures.
-#[derive(Clone, Debug, Default, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FlowView {
     /// Offsets that the raw topic grew by, a second; markers of transactions count.
     pub raw_rate: f64,
@@ -36,7 +36,7 @@ pub struct FlowView {
 }
 
 /// A point of the charts.
-#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Point {
     /// When, Unix milliseconds.
     pub at_ms: i64,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka::KafkaConfig;
 use schema::Topics;
 use schema::control::{Moment, SinkStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use service::CancellationToken;
 use tokio::sync::broadcast;
 
@@ -28,7 +28,7 @@ const EDITS_TURNS: u64 = 3;
 const RATES_TURNS: u64 = 10;
 
 /// Everything a page needs to begin.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Snapshot {
     /// Number of the last event that is in it.
     pub seq: u64,

@@ -51,6 +51,8 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// A [`Failure`] in one sentence.
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
+    // First: the signal ends a process that does not listen for it yet.
+    let slowness = Slowness::on_signal();
     let mut writer = writers::open(&config)?;
     let kafka = Kafka::new(config.kafka.clone(), &service.metrics).named(&config.sink_name).in_group(&config.group);
     let reachable = service.health.check("kafka");
@@ -63,7 +65,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     }
     reachable.ok("topics are there");
     let metrics = SinkMetrics::new(&service.metrics, &config);
-    let (frame, slowness) = (service.clone(), Slowness::on_signal());
+    let frame = service.clone();
     service.tasks.spawn_thread("store", TURN_LIMIT, move |heartbeat| {
         if !prepare(writer.as_mut(), &config, &frame, &storing, &heartbeat)? {
             return Ok(());

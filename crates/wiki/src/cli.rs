@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, demo, reference, tail};
+use crate::{audit, demo, reference, tail, top};
 
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
@@ -24,6 +24,8 @@ enum Command {
     Tail(tail::Options),
     /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
+    /// Show who owns which partition, how much flows and what is wrong, in the terminal.
+    Top(top::Options),
     /// List every metric of every service, as Markdown.
     Metrics,
     /// Run one service in this binary: ingest, enricher, sink, console or simulator, with its own options.
@@ -47,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(options) => demo::main(options),
         Command::Tail(options) => tail::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
+        Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
             print!("{}", reference::metrics());
             Ok(ExitCode::SUCCESS)

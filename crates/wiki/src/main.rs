@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod reference;
 mod tail;
+mod top;
 
 use std::process::ExitCode;
 

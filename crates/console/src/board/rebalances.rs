@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A rebalance is over when nothing has changed for this long.
 const SETTLED_MS: i64 = 1_500;
@@ -10,7 +10,7 @@ const SETTLED_MS: i64 = 1_500;
 const KEPT: usize = 200;
 
 /// Why partitions moved.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "what", content = "who")]
 pub enum Cause {
     /// A sink came.
@@ -26,7 +26,7 @@ pub enum Cause {
 }
 
 /// How long one partition stood still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Pause {
     /// The partition.
     pub partition: i32,
@@ -35,7 +35,7 @@ pub struct Pause {
 }
 
 /// One rebalance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Rebalance {
     /// Counts from 1.
     pub id: u64,

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka::GroupDescription;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replica::{Hearing, Replica};
 
 /// What a partition's tile shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TileState {
     /// One sink owns it, and nobody says otherwise.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tile::TileState;
 
@@ -10,7 +10,7 @@ use super::tile::TileState;
 pub const LENGTH_MS: i64 = 600_000;
 
 /// A stretch in which nothing changed; it lasts until the next one begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Span {
     /// When it began, Unix milliseconds.
     pub from_ms: i64,

@@ -1,6 +1,6 @@
 //! The board as JSON: what the page, `wiki top` and scripts read.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::rebalances::{Pause, Rebalance};
 use super::replica::{End, Hearing, Replica};
@@ -12,7 +12,7 @@ use super::{Board, FLAPPING_MOVES};
 const REBALANCES: usize = 50;
 
 /// The board at one moment.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BoardView {
     /// The sinks' consumer group.
     pub group: GroupView,
@@ -27,7 +27,7 @@ pub struct BoardView {
 }
 
 /// The consumer group.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GroupView {
     /// The coordinator's word: `stable`, `preparing_rebalance`, `assigning`, …; `unknown` before the first look.
     pub state: String,
@@ -46,7 +46,7 @@ pub struct GroupView {
 }
 
 /// What a sink's card says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// Not in the group yet.
@@ -68,7 +68,7 @@ pub enum ReplicaState {
 }
 
 /// A sink.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaView {
     /// Its name.
     pub name: String,
@@ -95,7 +95,7 @@ pub struct ReplicaView {
 }
 
 /// A partition.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PartitionView {
     /// Its number.
     pub partition: i32,
@@ -122,7 +122,7 @@ pub struct PartitionView {
 }
 
 /// A rebalance of the log.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RebalanceView {
     /// What was logged.
     #[serde(flatten)]
@@ -144,7 +144,7 @@ impl From<&Rebalance> for RebalanceView {
 }
 
 /// A partition's timeline.
-#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TimelineView {
     /// The partition.
     pub partition: i32,
