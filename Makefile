@@ -16,7 +16,7 @@ setup: ## What the build needs: installed where that is allowed, else named
 build: setup ## All binaries, into target/debug
 	$(CARGO) build --workspace --bins
 
-demo: setup ## Everything on this machine, edits in the terminal; Ctrl-C ends it with an audit
+demo: setup ## Everything on this machine, edits on a page and in the terminal; Ctrl-C ends it with an audit
 	$(CARGO) build --package wiki --bin wiki
 	./target/debug/wiki demo $(DEMO)
 
@@ -28,20 +28,23 @@ chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" choos
 	@./deploy/setup.sh tests
 	./target/debug/chaos $(SEEDS)
 
-up: ## The compose stack on Wikimedia's live stream: http://localhost:3000
+up: ## The compose stack on Wikimedia's live stream: http://localhost:8080
 	$(COMPOSE) up -d --build --wait
 
 up-offline: ## The same with a simulator in the stream's place
 	$(COMPOSE) -f deploy/compose/offline.yml up -d --build --wait
+	@echo "the page: http://localhost:8080; for docker compose commands on this stack: export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml"
 
 up-single: ## The same with one broker, for small machines (and the simulator)
 	$(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/single.yml up -d --build --wait
+	@echo "the page: http://localhost:8080; for docker compose commands on this stack: export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml:deploy/compose/single.yml"
 
 up-secure: ## The same with SASL_SSL, a principal a service, and least rights (and the simulator)
 	@./deploy/compose/secure.sh secrets
 	$(SECURE) up -d --build --wait kafka-1 kafka-2 kafka-3
 	@./deploy/compose/secure.sh rights $(SECURE)
 	$(SECURE) up -d --build --wait
+	@echo "the page: http://localhost:8080; for docker compose commands on this stack: export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml:deploy/compose/secure.yml"
 
 down: ## The compose stack is taken down, its data too
 	$(COMPOSE) -f deploy/compose/offline.yml down --volumes --remove-orphans

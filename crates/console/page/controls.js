@@ -6,14 +6,15 @@ const PROTOCOLS = ["eager", "cooperative", "consumer"];
 /** How long a comparison waits for the group to come to rest. */
 const REST_MS = 30_000;
 
-/** The command that does the same under compose. */
-function command(action, sinks) {
+/** The command that does the same under compose; `files` are those that the stack was started with. */
+function command(action, sinks, files) {
+  const compose = files ? `COMPOSE_FILE=${files} docker compose` : "docker compose";
   switch (action.action) {
-    case "add": return `docker compose up -d --no-recreate --scale sink=${sinks + 1}`;
-    case "stop": return `docker compose up -d --no-recreate --scale sink=${Math.max(0, sinks - 1)}`;
+    case "add": return `${compose} up -d --no-recreate --scale sink=${sinks + 1}`;
+    case "stop": return `${compose} up -d --no-recreate --scale sink=${Math.max(0, sinks - 1)}`;
     case "kill": return `docker kill wikipedia-events-${action.sink}`;
     case "slow": return `docker kill --signal USR1 wikipedia-events-${action.sink}`;
-    default: return `WIKI_REBALANCE=${action.protocol} docker compose up -d`;
+    default: return `WIKI_REBALANCE=${action.protocol} ${compose} up -d --scale sink=${sinks}`;
   }
 }
 
@@ -54,7 +55,7 @@ export class Controls {
   async act(action) {
     if (!this.#model.token) {
       const living = this.#model.board.replicas.filter(({ state }) => !["left", "lost"].includes(state)).length;
-      const text = command(action, living);
+      const text = command(action, living, this.#model.compose);
       this.#say("In a terminal, where the stack was started:", text);
       return false;
     }

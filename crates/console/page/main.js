@@ -23,6 +23,7 @@ class Model {
   flow = { raw_rate: 0, events_rate: 0, stored_rate: 0, stored: 0, enricher_lag: 0, sink_lag: 0, delay_p50_ms: null, delay_p99_ms: null };
   points = [];
   token = null;
+  compose = "";
   run = null;
   #ts = Date.now();
   #at = performance.now();
@@ -75,11 +76,12 @@ const pipeline = new Pipeline(model);
 const tour = new Tour(model);
 
 const TAKE = {
-  hello({ control, run }) {
+  hello({ control, compose, run }) {
     // Another console than the one that this page is of: everything counts anew.
     if (model.run !== null && model.run !== run) location.reload();
     model.run = run;
     model.token = control;
+    model.compose = compose;
   },
   snapshot(snapshot) {
     model.board = snapshot.board;
@@ -116,6 +118,7 @@ function take(name, data, ts) {
 
 function draw() {
   isDrawn = true;
+  head();
   if (model.isStale) return;
   board.show(settings.view);
   timeline.show();

@@ -20,6 +20,9 @@ pub struct Config {
     /// Pages that may be open at once.
     #[arg(long, env = "WIKI_MAX_CLIENTS", value_name = "PAGES", default_value_t = 64)]
     pub max_clients: usize,
+    /// The compose files that the stack was started with, separated by colons: part of the commands that the page shows.
+    #[arg(long, env = "WIKI_COMPOSE_FILE", value_name = "FILE:…", default_value = "")]
+    pub compose_file: String,
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,

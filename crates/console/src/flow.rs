@@ -1,11 +1,10 @@
-//! How much flows, from offsets seen at each look. Pure.
+//! How much flows, from records read. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::edits::Edits;
-use crate::picture::Picture;
 
 /// Rates are taken over this long.
 const RATE_MS: i64 = 5_000;
@@ -17,7 +16,7 @@ const POINT_MS: i64 = 5_000;
 /// The pipeline in figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FlowView {
-    /// Offsets that the raw topic grew by, a second; markers of transactions count.
+    /// Records that came into the raw topic, a second.
     pub raw_rate: f64,
     /// The same of the enriched edits.
     pub events_rate: f64,
@@ -25,7 +24,7 @@ pub struct FlowView {
     pub stored_rate: f64,
     /// Edits known to be stored since the console watches.
     pub stored: u64,
-    /// Records that the enrichers have not committed; markers count.
+    /// Raw records that are not enriched yet.
     pub enricher_lag: i64,
     /// Records that the sinks have not stored, by their words.
     pub sink_lag: i64,
@@ -49,22 +48,42 @@ pub struct Point {
 /// Counts over time, and the rates that follow.
 #[derive(Debug, Default)]
 pub struct Flow {
-    ends: BTreeMap<String, VecDeque<(i64, i64)>>,
-    lags: BTreeMap<String, i64>,
+    raw: Counted,
+    events: Counted,
     stored: VecDeque<(i64, i64)>,
     points: VecDeque<Point>,
 }
 
+/// Records of a topic that were read, and how far each partition has come in the numbers of the raw records.
+#[derive(Debug, Default)]
+struct Counted {
+    read: i64,
+    over_time: VecDeque<(i64, i64)>,
+    last: BTreeMap<i32, i64>,
+}
+
+impl Counted {
+    fn read(&mut self, partition: i32, number: i64) {
+        self.read += 1;
+        self.last.insert(partition, number);
+    }
+}
+
 impl Flow {
-    /// A topic and how far a group has read it were seen.
-    pub fn looked(&mut self, topic: &str, picture: &Picture, at_ms: i64) {
-        let end = picture.partitions.values().map(|progress| progress.end).sum();
-        note(self.ends.entry(topic.to_owned()).or_default(), at_ms, end);
-        self.lags.insert(topic.to_owned(), picture.partitions.values().map(crate::picture::Progress::lag).sum());
+    /// A raw record was read, with its number.
+    pub fn read_raw(&mut self, partition: i32, number: i64) {
+        self.raw.read(partition, number);
+    }
+
+    /// An enriched edit was read, with the number of the raw record that it came from.
+    pub fn read_edit(&mut self, partition: i32, number: i64) {
+        self.events.read(partition, number);
     }
 
     /// Time has passed.
     pub fn passed(&mut self, edits: &Edits, now_ms: i64) {
+        note(&mut self.raw.over_time, now_ms, self.raw.read);
+        note(&mut self.events.over_time, now_ms, self.events.read);
         note(&mut self.stored, now_ms, i64::try_from(edits.stored()).unwrap_or(i64::MAX));
         if self.points.back().is_none_or(|last| now_ms - last.at_ms >= POINT_MS) {
             let delay_ms = edits.delays().map(|(median, _)| median);
@@ -77,14 +96,16 @@ impl Flow {
 
     /// The figures now; `sink_lag` is what the sinks say.
     #[must_use]
-    pub fn view(&self, raw: &str, events: &str, edits: &Edits, sink_lag: i64) -> FlowView {
+    pub fn view(&self, edits: &Edits, sink_lag: i64) -> FlowView {
         let delays = edits.delays();
+        let enriched =
+            |partition: &i32, last: i64| self.events.last.get(partition).map_or(0, |done| (last - done).max(0));
         FlowView {
-            raw_rate: self.ends.get(raw).map_or(0.0, rate),
-            events_rate: self.ends.get(events).map_or(0.0, rate),
+            raw_rate: rate(&self.raw.over_time),
+            events_rate: rate(&self.events.over_time),
             stored_rate: rate(&self.stored),
             stored: edits.stored(),
-            enricher_lag: self.lags.get(raw).copied().unwrap_or(0),
+            enricher_lag: self.raw.last.iter().map(|(partition, last)| enriched(partition, *last)).sum(),
             sink_lag,
             delay_p50_ms: delays.map(|(median, _)| median),
             delay_p99_ms: delays.map(|(_, most)| most),

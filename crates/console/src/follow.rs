@@ -1,14 +1,17 @@
 //! Follows the sinks' words and the edits, without a consumer group.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::{Kafka, Tail};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use schema::Topics;
 use schema::control::SinkStatus;
+use schema::record::{HeaderSource as _, SEQ};
 use service::{CancellationToken, Failure, Heartbeat};
 
 use crate::board::timeline::LENGTH_MS;
@@ -36,6 +39,8 @@ pub struct Follow {
     live: Arc<Live>,
     assigned: (i32, i32),
     looked: Option<Instant>,
+    /// Where the words of before end; `None` once they are read.
+    due: Cell<Option<i64>>,
 }
 
 impl Follow {
@@ -46,7 +51,7 @@ impl Follow {
     pub fn new(kafka: &Kafka, live: Arc<Live>) -> Result<Self, LookError> {
         let topics = kafka.config().topics();
         let (tail, consumer) = (kafka.tail()?, kafka.follower()?);
-        Ok(Self { tail, consumer, topics, live, assigned: (0, 0), looked: None })
+        Ok(Self { tail, consumer, topics, live, assigned: (0, 0), looked: None, due: Cell::new(None) })
     }
 
     /// Reads until shutdown. Blocks.
@@ -74,38 +79,60 @@ impl Follow {
         Ok(())
     }
 
-    /// Reads all partitions that there are: words of the last ten minutes, edits from the last few on.
+    /// Reads all partitions that there are: words of the last ten minutes, edits from the last few on, raw records
+    /// from now on. What is read already goes on where it is.
     fn assign(&mut self) -> Result<(), LookError> {
         let count = |topic: &str| Ok::<i32, LookError>(self.tail.partitions(topic)?.unwrap_or(0));
         let found = (count(&self.topics.control)?, count(&self.topics.events)?);
         if found == self.assigned {
             return Ok(());
         }
-        let again = |error: rdkafka::error::KafkaError| LookError::Again(error.to_string());
-        let mut times = TopicPartitionList::new();
-        for partition in 0..found.0 {
-            let since = Offset::Offset(now_ms() - LENGTH_MS);
-            times.add_partition_offset(&self.topics.control, partition, since).map_err(again)?;
-        }
-        let mut starts = TopicPartitionList::new();
-        for element in self.consumer.offsets_for_times(times, ANSWER_LIMIT).map_err(again)?.elements() {
-            element.error().map_err(again)?;
-            starts.add_partition_offset(element.topic(), element.partition(), element.offset()).map_err(again)?;
-        }
+        let is_first = self.assigned == (0, 0);
+        // A partition that is new is read whole; of one that was there the last records, to have something to show.
+        let edits_from = if is_first { Offset::OffsetTail(LAST) } else { Offset::Beginning };
+        let mut starts = self.words_starts(found.0)?;
         for partition in 0..found.1 {
-            // A partition that is new is read whole; of one that was there the last records, to have something to show.
-            let from = if self.assigned == (0, 0) { Offset::OffsetTail(LAST) } else { Offset::Beginning };
-            let position = self.consumer.position().map_err(again)?;
-            let known = position.find_partition(&self.topics.events, partition).map(|element| element.offset());
-            let from = match known {
-                Some(Offset::Offset(next)) => Offset::Offset(next),
-                _ => from,
-            };
-            starts.add_partition_offset(&self.topics.events, partition, from).map_err(again)?;
+            starts.add_partition_offset(&self.topics.events, partition, edits_from).map_err(again)?;
+            starts.add_partition_offset(&self.topics.raw, partition, Offset::End).map_err(again)?;
+        }
+        if is_first {
+            self.due.set(self.words_end(&starts)?);
+            if self.due.get().is_none() {
+                self.live.caught_up();
+            }
+        }
+        for read in self.consumer.position().map_err(again)?.elements() {
+            if let (Offset::Offset(next), Some(mut start)) =
+                (read.offset(), starts.find_partition(read.topic(), read.partition()))
+            {
+                start.set_offset(Offset::Offset(next)).map_err(again)?;
+            }
         }
         self.consumer.assign(&starts).map_err(again)?;
         self.assigned = found;
         Ok(())
+    }
+
+    /// Where the words of the last minutes begin.
+    fn words_starts(&self, partitions: i32) -> Result<TopicPartitionList, LookError> {
+        let mut times = TopicPartitionList::new();
+        for partition in 0..partitions {
+            let since = Offset::Offset(now_ms() - LENGTH_MS);
+            times.add_partition_offset(&self.topics.control, partition, since).map_err(again)?;
+        }
+        let starts = self.consumer.offsets_for_times(times, ANSWER_LIMIT).map_err(again)?;
+        for element in starts.elements() {
+            element.error().map_err(again)?;
+        }
+        Ok(starts)
+    }
+
+    /// Where the words of the last minutes end; `None` where there are none.
+    fn words_end(&self, starts: &TopicPartitionList) -> Result<Option<i64>, LookError> {
+        let Some(element) = starts.find_partition(&self.topics.control, 0) else { return Ok(None) };
+        let end = self.tail.bounds(&self.topics.control, 0)?.end;
+        // The search by time answers with the end where nothing is as young.
+        Ok(matches!(element.offset(), Offset::Offset(start) if start < end).then_some(end))
     }
 
     fn take(&self, record: &BorrowedMessage<'_>) {
@@ -115,6 +142,16 @@ impl Follow {
             match SinkStatus::from_json(value) {
                 Ok(status) => self.live.heard(status, at_ms),
                 Err(rejection) => tracing::debug!(%rejection, "a word that cannot be read"),
+            }
+            if self.due.get().is_some_and(|due| record.offset() + 1 >= due) {
+                self.due.set(None);
+                self.live.caught_up();
+            }
+            return;
+        }
+        if record.topic() == self.topics.raw {
+            if let Some(number) = text_of(record, SEQ).and_then(|number| number.parse().ok()) {
+                self.live.read_raw(record.partition(), number);
             }
             return;
         }
@@ -127,4 +164,13 @@ impl Follow {
             RecordView { offset, at_ms, key, headers: headers.collect(), value: text(value) },
         );
     }
+}
+
+fn again(error: KafkaError) -> LookError {
+    LookError::Again(error.to_string())
+}
+
+fn text_of(record: &BorrowedMessage<'_>, name: &str) -> Option<String> {
+    let value = kafka::Headers(record).header(name)?.to_vec();
+    String::from_utf8(value).ok()
 }

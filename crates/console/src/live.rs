@@ -7,6 +7,7 @@ use std::time::Duration;
 use kafka::KafkaConfig;
 use schema::Topics;
 use schema::control::{Moment, SinkStatus};
+use schema::record::RAW_SEQ;
 use serde::{Deserialize, Serialize};
 use service::CancellationToken;
 use tokio::sync::broadcast;
@@ -70,6 +71,8 @@ struct Known {
     flow: Flow,
     last_edits: EditsView,
     is_changed: bool,
+    /// The words of the last minutes are read: only then the broker's word of now may be laid beside them.
+    has_caught_up: bool,
     over: Vec<String>,
     seq: u64,
 }
@@ -103,6 +106,7 @@ impl Live {
             flow: Flow::default(),
             last_edits: EditsView::default(),
             is_changed: false,
+            has_caught_up: false,
             over: Vec::new(),
             seq: 0,
         };
@@ -148,16 +152,28 @@ impl Live {
     /// The broker said something about the group that reads a topic.
     pub fn looked(&self, topic: &str, picture: &Picture, at_ms: i64) {
         let mut known = self.known();
-        known.flow.looked(topic, picture, at_ms);
-        if topic == self.topics.events {
+        if topic == self.topics.events && known.has_caught_up {
             let outcome = known.board.looked(picture.clone(), at_ms);
             self.took(&mut known, outcome);
         }
     }
 
+    /// Every word that was there at the start is read.
+    pub fn caught_up(&self) {
+        self.known().has_caught_up = true;
+    }
+
     /// A record of the edits' topic was read.
     pub fn read(&self, partition: i32, record: RecordView) {
-        self.known().edits.read(partition, record);
+        let number = record.headers.iter().find(|(name, _)| name == RAW_SEQ).and_then(|(_, value)| value.parse().ok());
+        let mut known = self.known();
+        known.flow.read_edit(partition, number.unwrap_or(0));
+        known.edits.read(partition, record);
+    }
+
+    /// A record of the raw topic was read.
+    pub fn read_raw(&self, partition: i32, number: i64) {
+        self.known().flow.read_raw(partition, number);
     }
 
     fn took(&self, known: &mut Known, outcome: Outcome) {
@@ -202,7 +218,7 @@ impl Live {
 
     fn flow(&self, known: &Known, board: &BoardView) -> FlowView {
         let sink_lag = board.partitions.iter().map(|partition| partition.lag).sum();
-        known.flow.view(&self.topics.raw, &self.topics.events, &known.edits, sink_lag)
+        known.flow.view(&known.edits, sink_lag)
     }
 
     /// Every rebalance that is known, one JSON object a line.
@@ -243,8 +259,10 @@ impl Live {
     fn turn(&self, turn: u64) {
         let now_ms = now_ms();
         let mut known = self.known();
-        let outcome = known.board.passed(now_ms);
-        self.took(&mut known, outcome);
+        if known.has_caught_up {
+            let outcome = known.board.passed(now_ms);
+            self.took(&mut known, outcome);
+        }
         if turn.is_multiple_of(EDITS_TURNS) {
             let Known { board, edits, .. } = &mut *known;
             edits.release(board, now_ms);

@@ -323,3 +323,18 @@ fn a_standby_is_one_that_has_nothing_to_do_while_all_is_at_rest() {
     board.passed(22_000);
     assert_eq!(board.view(22_000).replicas[2].state, ReplicaState::Standby);
 }
+
+#[test]
+fn a_sink_that_was_only_stopped_for_a_while_comes_back_and_one_whose_partition_is_taken_was_lost() {
+    let mut board = two_sinks();
+    for second in 20_i64..24 {
+        speak(&mut board, &[("sink-1", &[0, 1, 2])], u64::try_from(second).unwrap(), second * 1_000);
+    }
+    // No look says so: the words alone do.
+    let taken = board.heard(word("sink-1", 1, 50, Moment::Assigned, &[0, 1, 2, 3, 4, 5]), 24_500);
+    assert_eq!(taken.causes, [Cause::Lost("sink-2".to_owned())]);
+    assert_eq!(board.view(24_500).replicas[1].state, ReplicaState::Lost);
+    let back = board.heard(word("sink-2", 1, 9, Moment::Lost, &[]), 25_500);
+    assert_eq!(back.causes, [Cause::Joined("sink-2".to_owned())]);
+    assert_eq!(board.view(25_500).replicas[1].state, ReplicaState::Joining);
+}

@@ -71,3 +71,46 @@ fn the_console_shows_an_eager_group() {
 fn the_console_shows_a_kip_848_group() {
     shown("consumer");
 }
+
+#[test]
+fn a_console_that_restarts_tells_the_same_past() {
+    let mut parts = Parts::with_simulator(&["--rate", "100"]);
+    // As users have it: a sink is silent before the group gives it up.
+    parts.services = ["-X", "session.timeout.ms=6000"].map(str::to_owned).to_vec();
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "console", "sink-1", "sink-2"] {
+        pipeline.start_service(service);
+    }
+    let state = |pipeline: &Pipeline, path: &str| {
+        let started = pipeline.logs("console").into_iter().rfind(|line| line["message"] == "started")?;
+        http::get(started["address"].as_str()?.parse().ok()?, path)
+    };
+    let settled = |pipeline: &Pipeline, sinks: usize| {
+        wait_until("all partitions are owned, and the log has settled", LIMIT, || {
+            let Some(text) = state(pipeline, "/api/state") else { return false };
+            let view: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let board = &view["board"];
+            let owned = board["partitions"].as_array().unwrap().iter().filter(|tile| tile["state"] == "owned").count();
+            let over = board["rebalances"].as_array().unwrap().iter().all(|entry| entry["is_over"] == true);
+            let here = board["replicas"].as_array().unwrap().iter().filter(|replica| replica["state"] == "stable");
+            owned == 6 && over && here.count() == sinks
+        });
+    };
+    settled(&pipeline, 2);
+    pipeline.start_service("sink-3");
+    settled(&pipeline, 3);
+    pipeline.service("sink-2").kill();
+    pipeline.forget("sink-2");
+    settled(&pipeline, 2);
+    let causes = |pipeline: &Pipeline| -> Vec<String> {
+        let log = state(pipeline, "/api/rebalances").unwrap();
+        log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["causes"].to_string()).collect()
+    };
+    let before = causes(&pipeline);
+    pipeline.kill_and_restart("console");
+    settled(&pipeline, 2);
+    let after = causes(&pipeline);
+    assert_eq!(after, before, "what the words alone tell");
+    let timeline = state(&pipeline, "/api/state").unwrap();
+    assert!(!timeline.contains("disputed"), "{timeline}");
+}

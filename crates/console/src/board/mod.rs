@@ -101,7 +101,8 @@ impl Board {
     pub fn heard(&mut self, status: SinkStatus, at_ms: i64) -> Outcome {
         self.hear(at_ms);
         let (name, before) = (status.replica.clone(), self.owners());
-        let causes = self.take_in(status, at_ms);
+        let mut causes = self.take_in(status, at_ms);
+        causes.extend(self.give_up_who_was_robbed(&name, at_ms));
         self.letters.slot(&name, at_ms);
         self.refresh(at_ms, &before, causes)
     }
@@ -119,8 +120,10 @@ impl Board {
                 let member = known.status.member.clone();
                 known.hear(status, at_ms);
                 let now = known.status.member.clone();
-                if was_here && known.ended.is_some() {
-                    causes.push(Cause::Left(name.clone()));
+                match (was_here, known.ended.is_none()) {
+                    (true, false) => causes.push(Cause::Left(name.clone())),
+                    (false, true) => causes.push(Cause::Joined(name.clone())),
+                    _ => {}
                 }
                 if !member.is_empty() && member != now {
                     self.forget_member(member, &name);
@@ -143,6 +146,21 @@ impl Board {
             }
         }
         causes
+    }
+
+    /// A silent sink whose partition another one has taken on is lost: the group has given it up.
+    fn give_up_who_was_robbed(&mut self, by: &str, at_ms: i64) -> Vec<Cause> {
+        let hearing = self.hearing(at_ms);
+        let Some(taker) = self.replicas.get(by).map(|replica| replica.status.clone()) else { return Vec::new() };
+        let mut lost = Vec::new();
+        for (name, replica) in self.replicas.iter_mut().filter(|(name, _)| *name != by) {
+            let is_robbed = replica.status.owned.iter().any(|owned| taker.owns(owned.partition));
+            if replica.ended.is_none() && is_robbed && !replica.is_speaking(hearing) {
+                replica.ended = Some((End::Lost, at_ms));
+                lost.push(Cause::Lost(name.clone()));
+            }
+        }
+        lost
     }
 
     fn forget_member(&mut self, member: String, name: &str) {

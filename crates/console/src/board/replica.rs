@@ -70,6 +70,8 @@ impl Replica {
                 self.gave_back.insert(owned.partition, at_ms);
             }
             self.gave_back.retain(|partition, _| !status.owns(*partition));
+            // It was taken for lost, and was only silent.
+            self.ended.take_if(|(end, _)| *end == End::Lost);
             self.status = status;
             self.heard_ms = self.heard_ms.max(at_ms);
             self.note(at_ms);

@@ -36,6 +36,9 @@ impl Timeline {
         if spans.back().is_some_and(is_same) {
             return;
         }
+        // What is learnt late begins where the last stretch began, at the earliest.
+        let from_ms = spans.back().map_or(span.from_ms, |last| span.from_ms.max(last.from_ms));
+        let span = Span { from_ms, ..span };
         let horizon = span.from_ms - LENGTH_MS;
         spans.push_back(span);
         // The span that reaches over the horizon stays.

@@ -16,6 +16,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use service::CancellationToken;
 
+use crate::Config;
 use crate::control::{Action, Control};
 use crate::live::Live;
 
@@ -38,6 +39,8 @@ pub struct Site {
     pub live: Arc<Live>,
     /// What pages may do; `None` where nothing.
     pub control: Option<Control>,
+    /// The compose files that the stack was started with, as `COMPOSE_FILE` has them; empty where it was not.
+    pub compose_file: String,
     /// Pages at once, at most.
     pub max_clients: usize,
     /// Ends every stream.
@@ -48,8 +51,9 @@ pub struct Site {
 impl Site {
     /// A site without pages yet.
     #[must_use]
-    pub fn new(live: Arc<Live>, control: Option<Control>, max_clients: usize, shutdown: CancellationToken) -> Self {
-        Self { live, control, max_clients, shutdown, clients: Arc::default() }
+    pub fn new(live: Arc<Live>, control: Option<Control>, config: &Config, shutdown: CancellationToken) -> Self {
+        let (max_clients, compose_file) = (config.max_clients, config.compose_file.clone());
+        Self { live, control, compose_file, max_clients, shutdown, clients: Arc::default() }
     }
 }
 

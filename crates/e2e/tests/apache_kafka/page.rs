@@ -1,5 +1,6 @@
 //! The page on Apache Kafka itself: brokers that go away, and the three protocols side by side.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,10 +67,19 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
     let window = browser.window(Look { size: (1280, 1500), ..Look::default() });
     let page = browser.tab(&window, &demo.page);
     expect_exact(&mut browser, &page, &demo, 2);
-    browser.click(&page, "#compare-all");
+    // More rounds give the figures of docs/rebalancing.md.
+    let rounds: usize = std::env::var("WIKI_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let rows = "[...document.querySelectorAll('#compare tbody tr')].map((row) => [...row.children].map((cell) => cell.textContent))";
-    let is_whole = "[...document.querySelectorAll('#compare tbody tr')].filter((row) => Number(row.children[1].textContent) >= 2).length === 3 && !document.getElementById('compare-all').disabled";
-    browser.wait(&page, "all three are compared", COMPARED, is_whole);
+    for round in 1..=rounds {
+        browser.click(&page, "#compare-all");
+        let is_whole = format!(
+            "[...document.querySelectorAll('#compare tbody tr')].filter((row) => Number(row.children[1].textContent) >= {}).length === 3 \
+             && !document.getElementById('compare-all').disabled",
+            round * 2
+        );
+        browser.wait(&page, "all three are compared", COMPARED, &is_whole);
+    }
+    print_figures(&demo);
     let told = browser.evaluate(&page, rows);
     for row in told.as_array().unwrap() {
         println!("{}", row.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "));
@@ -88,4 +98,35 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
     assert_eq!(browser.trouble(), Vec::<String>::new());
     drop(browser);
     demo.end();
+}
+
+/// Median, least and most of each protocol and cause, from the log.
+fn print_figures(demo: &Demo) {
+    let address = demo.page.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+    let log = e2e::http::get(address, "/api/rebalances").unwrap();
+    let mut figures: BTreeMap<(String, String), Vec<(i64, usize, i64)>> = BTreeMap::new();
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let causes = entry["causes"].as_array().unwrap();
+        // A switch of the protocol is no rebalance of one sink.
+        if let [cause] = causes.as_slice() {
+            let what = (entry["protocol"].as_str().unwrap().to_owned(), cause["what"].as_str().unwrap().to_owned());
+            let longest = entry["longest"]["milliseconds"].as_i64().unwrap_or(0);
+            let stopped = entry["pauses"].as_array().unwrap().len();
+            figures.entry(what).or_default().push((longest, stopped, entry["duration_ms"].as_i64().unwrap()));
+        }
+    }
+    for ((protocol, cause), found) in figures {
+        let of = |value: fn(&(i64, usize, i64)) -> i64| {
+            let mut values: Vec<i64> = found.iter().map(value).collect();
+            values.sort_unstable();
+            format!("{} ({}..{})", values[values.len() / 2], values[0], values[values.len() - 1])
+        };
+        let (pause, all) = (of(|figure| figure.0), of(|figure| figure.2));
+        let stopped = of(|figure| i64::try_from(figure.1).unwrap());
+        println!(
+            "{protocol}, a sink {cause}, {} times: longest pause {pause} ms, {stopped} stopped, {all} ms in all",
+            found.len()
+        );
+    }
 }

@@ -4,6 +4,7 @@
 mod consume;
 mod groups;
 mod membership;
+mod memory;
 mod produce;
 mod settings;
 
@@ -21,6 +22,7 @@ use uuid::Uuid;
 pub use consume::{Fetched, PartitionQueue};
 pub use groups::{GroupDescription, MemberDescription, describe_groups};
 pub use membership::{Membership, membership};
+pub use memory::share_heaps;
 pub use produce::{TopicHandle, produce};
 pub use settings::setting_names;
 

@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +19,8 @@ use sink::writers::postgres::connection::DatabaseConfig;
 pub(crate) use table::Table;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// What was published within this may still be on its way into the table.
+const UNDER_WAY: Duration = Duration::from_secs(15);
 const DEAD_LETTER_ORIGIN: &str = "__connect.errors.topic";
 
 /// Options of `wiki audit`.
@@ -72,6 +74,8 @@ pub(crate) struct Report {
     enriched: usize,
     stored: usize,
     dead_letters: usize,
+    /// Published a moment ago, and not stored yet.
+    under_way: usize,
     missing: usize,
     double: usize,
     extra: usize,
@@ -86,6 +90,13 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Clean, and nothing is on its way any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_clean() && self.under_way == 0
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.served {
@@ -96,6 +107,9 @@ impl fmt::Display for Report {
         writeln!(f, "enriched      {:>9}", self.enriched)?;
         writeln!(f, "stored        {:>9}", self.stored)?;
         writeln!(f, "dead letters  {:>9}", self.dead_letters)?;
+        if self.under_way > 0 {
+            writeln!(f, "under way     {:>9}  (published within the last {} s)", self.under_way, UNDER_WAY.as_secs())?;
+        }
         if self.loose.is_empty() {
             writeln!(f, "sequences         dense")?;
         } else {
@@ -111,16 +125,21 @@ impl fmt::Display for Report {
 struct Ids {
     times: HashMap<String, usize>,
     loose: Vec<String>,
+    /// Those of records that are younger than was asked for.
+    young: HashSet<String>,
 }
 
 impl Ids {
-    fn of(tail: &Tail, topic: &str) -> Result<Self, Failure> {
+    fn of(tail: &Tail, topic: &str, young_ms: i64) -> Result<Self, Failure> {
         let mut ids = Self::default();
         let mut expected: HashMap<i32, i64> = HashMap::new();
         scan(tail, topic, |record| {
             let headers = Headers(record);
             let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
             if let Some(id) = text(&headers, CE_ID) {
+                if record.timestamp().to_millis().is_some_and(|at_ms| at_ms >= young_ms) {
+                    ids.young.insert(id.clone());
+                }
                 ids.count(id);
             }
             let due = expected.get(&record.partition());
@@ -153,7 +172,11 @@ fn scan(tail: &Tail, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Res
 pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
-    let (raw, enriched) = (Ids::of(&tail, &topics.raw)?, Ids::of(&tail, &topics.events)?);
+    let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
+    // Against the stream: what is found here was there already in what is read next.
+    let stored = table.ids()?;
+    let enriched = Ids::of(&tail, &topics.events, young_ms)?;
+    let raw = Ids::of(&tail, &topics.raw, young_ms)?;
     let mut report = Report {
         served: served.map(BTreeSet::len),
         raw: raw.times.len(),
@@ -174,13 +197,16 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String
             }
         })?;
     }
-    let stored = table.ids()?;
     report.stored = stored.times.len();
     let expected: BTreeSet<&String> = match served {
         Some(served) => served.iter().collect(),
         None => raw.times.keys().collect(),
     };
-    report.missing = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id)).count();
+    let unstored = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id));
+    // Where the server was asked what it served, it stands still: nothing is under way.
+    let is_under_way = |id: &&&String| served.is_none() && raw.young.contains(**id);
+    report.under_way = unstored.clone().filter(is_under_way).count();
+    report.missing = unstored.count() - report.under_way;
     report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
     report.double = raw.repeats() + enriched.repeats() + stored.repeats();
     report.gaps = open_gaps(&tail, &topics.gaps)?;

@@ -88,7 +88,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode, Failure> {
     telemetry::start("wiki", &frame, FILTER);
     let report = service::block_on(run(options))?;
     println!("\n{report}");
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if report.is_settled() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 async fn run(options: Options) -> Result<Report, Failure> {
@@ -264,7 +264,7 @@ async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Resul
         let (kafka, table) = (kafka.clone(), table.to_owned());
         let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &Table::Sqlite(table), served.as_ref()));
         let report = taken.await.map_err(|_| Failure::Runtime("the audit broke".to_owned()))??;
-        if report.is_clean() || Instant::now() > deadline {
+        if report.is_settled() || Instant::now() > deadline {
             return Ok(report);
         }
         tokio::time::sleep(DRAIN_PAUSE).await;
