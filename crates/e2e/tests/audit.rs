@@ -1,5 +1,4 @@
 //! `wiki audit` on a pipeline at work.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::time::Duration;
 

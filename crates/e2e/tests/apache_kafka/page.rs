@@ -100,11 +100,14 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
     demo.end();
 }
 
+/// Longest pause in milliseconds, partitions stopped, milliseconds in all.
+type Figures = (i64, usize, i64);
+
 /// Median, least and most of each protocol and cause, from the log.
 fn print_figures(demo: &Demo) {
     let address = demo.page.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
     let log = e2e::http::get(address, "/api/rebalances").unwrap();
-    let mut figures: BTreeMap<(String, String), Vec<(i64, usize, i64)>> = BTreeMap::new();
+    let mut figures: BTreeMap<(String, String), Vec<Figures>> = BTreeMap::new();
     for line in log.lines() {
         let entry: Value = serde_json::from_str(line).unwrap();
         let causes = entry["causes"].as_array().unwrap();
@@ -117,7 +120,7 @@ fn print_figures(demo: &Demo) {
         }
     }
     for ((protocol, cause), found) in figures {
-        let of = |value: fn(&(i64, usize, i64)) -> i64| {
+        let of = |value: fn(&Figures) -> i64| {
             let mut values: Vec<i64> = found.iter().map(value).collect();
             values.sort_unstable();
             format!("{} ({}..{})", values[values.len() / 2], values[0], values[values.len() - 1])
