@@ -149,6 +149,8 @@ fn by_keyboard(browser: &mut Browser, demo: &Demo) {
     browser.wait(&page, "help is open", LIMIT, "document.getElementById('help').open");
     browser.press(&page, "Escape");
     browser.wait(&page, "help is closed", LIMIT, "!document.getElementById('help').open");
+    let free = "document.activeElement === document.body";
+    browser.wait(&page, "the focus is free again", LIMIT, free);
     browser.press(&page, "/");
     browser.wait(&page, "the filter has the focus", LIMIT, "document.activeElement.id === 'filter-title'");
     // From the top: the first stop behind the skip link is the pause.
