@@ -3,6 +3,8 @@
 import { by, el, say, set } from "./dom.js";
 
 const PROTOCOLS = ["eager", "cooperative", "consumer"];
+/** Sinks that run no more. */
+const GONE = ["left", "lost"];
 /** How long a comparison waits for the group to come to rest. */
 const REST_MS = 30_000;
 
@@ -41,7 +43,7 @@ export class Controls {
 
   /** The buttons of a sink's card. */
   of(replica) {
-    if (["left", "lost", "unheard"].includes(replica.state)) return [];
+    if ([...GONE, "unheard"].includes(replica.state)) return [];
     const act = (name, label) => ({ name, label, run: () => this.act({ action: name, sink: replica.name }) });
     return [act("stop", "stop"), act("kill", "kill"), act("slow", replica.state === "slow" ? "full speed" : "slow down")];
   }
@@ -54,7 +56,7 @@ export class Controls {
   /** Does it, or shows the command that does. */
   async act(action) {
     if (!this.#model.token) {
-      const living = this.#model.board.replicas.filter(({ state }) => !["left", "lost"].includes(state)).length;
+      const living = this.#model.board.replicas.filter(({ state }) => !GONE.includes(state)).length;
       const text = command(action, living, this.#model.compose);
       this.#say("In a terminal, where the stack was started:", text);
       return false;
@@ -94,7 +96,8 @@ export class Controls {
       for (const protocol of PROTOCOLS) {
         await this.act({ action: "protocol", protocol });
         await this.#rest(() => this.#model.board.group.protocol === protocol);
-        const before = this.#model.board.replicas.map(({ name }) => name);
+        // A name that is free is given again, also while its last bearer's card is still shown.
+        const before = this.#model.board.replicas.filter(({ state }) => !GONE.includes(state)).map(({ name }) => name);
         await this.act({ action: "add" });
         const added = () => this.#model.board.replicas.find(({ name, state }) => !before.includes(name) && state === "stable");
         await this.#rest(() => Boolean(added()));

@@ -79,7 +79,7 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
         );
         browser.wait(&page, "all three are compared", COMPARED, &is_whole);
     }
-    print_figures(&demo);
+    print_figures(&demo, rounds);
     let told = browser.evaluate(&page, rows);
     for row in told.as_array().unwrap() {
         println!("{}", row.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "));
@@ -103,8 +103,8 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
 /// Longest pause in milliseconds, partitions stopped, milliseconds in all.
 type Figures = (i64, usize, i64);
 
-/// Median, least and most of each protocol and cause, from the log.
-fn print_figures(demo: &Demo) {
+/// Median, least and most of each protocol and cause, from the log, which must hold one of each a round.
+fn print_figures(demo: &Demo, rounds: usize) {
     let address = demo.page.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
     let log = e2e::http::get(address, "/api/rebalances").unwrap();
     let mut figures: BTreeMap<(String, String), Vec<Figures>> = BTreeMap::new();
@@ -117,6 +117,12 @@ fn print_figures(demo: &Demo) {
             let longest = entry["longest"]["milliseconds"].as_i64().unwrap_or(0);
             let stopped = entry["pauses"].as_array().unwrap().len();
             figures.entry(what).or_default().push((longest, stopped, entry["duration_ms"].as_i64().unwrap()));
+        }
+    }
+    for protocol in ["cooperative", "eager", "consumer"] {
+        for cause in ["joined", "left"] {
+            let found = figures.get(&(protocol.to_owned(), cause.to_owned())).map_or(0, Vec::len);
+            assert_eq!(found, rounds, "{protocol}, a sink {cause}:\n{log}");
         }
     }
     for ((protocol, cause), found) in figures {
