@@ -153,6 +153,11 @@ fn by_keyboard(browser: &mut Browser, demo: &Demo) {
     browser.wait(&page, "the focus is free again", LIMIT, free);
     browser.press(&page, "/");
     browser.wait(&page, "the filter has the focus", LIMIT, "document.activeElement.id === 'filter-title'");
+    // The theme that is chosen wins over the system's.
+    let ground = "getComputedStyle(document.body).backgroundColor";
+    let choose = "((select) => { select.value = 'dark'; select.dispatchEvent(new Event('change')); })(document.getElementById('theme'))";
+    browser.evaluate(&page, choose);
+    assert_eq!(browser.evaluate(&page, ground), json!("rgb(16, 22, 28)"));
     // From the top: the first stop behind the skip link is the pause.
     let mut reached = Vec::new();
     browser.evaluate(&page, "document.activeElement.blur()");
