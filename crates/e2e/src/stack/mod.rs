@@ -150,6 +150,12 @@ impl Stack {
         format!("127.0.0.1:{}", self.environment[port]).parse().unwrap()
     }
 
+    /// Where the page is.
+    #[must_use]
+    pub fn console(&self) -> SocketAddr {
+        self.at("CONSOLE_PORT")
+    }
+
     /// Prometheus of this stack.
     #[must_use]
     pub fn prometheus(&self) -> Prometheus {

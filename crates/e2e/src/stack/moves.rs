@@ -70,21 +70,22 @@ fn scale(stack: &Stack, sinks: usize) {
     stack.compose(&["up", "-d", "--no-recreate", "--no-build", "--scale", &format!("sink={sinks}"), "--wait"]);
 }
 
-/// All partitions are owned, by as many sinks as can be, as evenly as can be: the broker says so, and so do the sinks.
+/// All partitions are owned, by as many sinks as can be, as evenly as can be: the broker says so, so do the sinks, and
+/// the page shows just that.
 fn expect_shared(stack: &Stack, sinks: usize, what: &str) {
     let owners = sinks.min(PARTITIONS);
     let (least, most) = (PARTITIONS / owners, PARTITIONS.div_ceil(owners));
     let mut owned = BTreeMap::new();
     // Both are asked anew each time: the broker remembers members of before a restart for a while.
     wait_until(
-        &format!("{what}: broker and sinks say that {owners} sinks share the partitions"),
+        &format!("{what}: broker, sinks and page say that {owners} sinks share the partitions"),
         HEALTHY_LIMIT,
         || {
             owned = stack.owners("kafka-2");
             let names: BTreeSet<&String> = owned.values().collect();
             let share = |name: &String| owned.values().filter(|owner| *owner == name).count();
             let is_even = names.len() == owners && names.iter().all(|name| (least..=most).contains(&share(name)));
-            owned.len() == PARTITIONS && is_even && told_by_sinks(stack) == owned
+            owned.len() == PARTITIONS && is_even && told_by_sinks(stack) == owned && told_by_page(stack) == owned
         },
     );
     let list: Vec<String> = owned.iter().map(|(partition, owner)| format!("p{partition} {owner}")).collect();
@@ -100,6 +101,17 @@ fn told_by_sinks(stack: &Stack) -> BTreeMap<i32, String> {
         Some((label("partition")?.parse().ok()?, label("replica")?.to_owned()))
     });
     told.collect()
+}
+
+/// Partition to replica, as the page shows it.
+fn told_by_page(stack: &Stack) -> BTreeMap<i32, String> {
+    let state = http::get(stack.console(), "/api/state").unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
+    let tiles = state["board"]["partitions"].as_array().cloned().unwrap_or_default();
+    let owned = tiles.iter().filter(|tile| tile["state"] == "owned").filter_map(|tile| {
+        Some((i32::try_from(tile["partition"].as_i64()?).ok()?, tile["owners"][0].as_str()?.to_owned()))
+    });
+    owned.collect()
 }
 
 fn expect_standby(stack: &Stack, sinks: usize) {
@@ -149,8 +161,11 @@ fn sizes(stack: &Stack) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// The simulator makes no more; what it served has to be in the table, once.
+/// While edits flow what is under way is neither missing nor extra; when the simulator makes no more, what it served has
+/// to be in the table, once.
 fn audit(stack: &Stack) {
+    let flowing = stack.try_compose(&["run", "--rm", "--no-deps", "wiki", "audit"]);
+    assert!(flowing.status.success(), "while edits flow: {flowing:?}");
     let simulator = stack.simulator();
     let frozen = http::request(simulator, "PUT", "/faults", "{\"frozen\": true}");
     assert!(frozen.is_some_and(|(status, _)| (200..300).contains(&status)), "the simulator is told to make no more");
