@@ -286,3 +286,29 @@ fn a_page_that_stays_open_over_a_restart_shows_the_new_run() {
     drop(browser);
     demo.end();
 }
+
+#[test]
+fn the_tour_waits_for_each_step_and_ends() {
+    let demo = Demo::start(&["--source", "generated", "--sinks", "2"]);
+    let mut browser = Browser::start();
+    let window = browser.window(Look::default());
+    let page = browser.tab(&window, &demo.page);
+    expect_exact(&mut browser, &page, &demo, 2);
+    browser.click(&page, "#tour-start");
+    let at = |step: &str| format!("document.getElementById('tour').textContent.startsWith('{step}')");
+    browser.wait(&page, "the first step", LIMIT, &at("1 of 5"));
+    browser.wait(&page, "edits were watched", LIMIT, &at("2 of 5"));
+    browser.click(&page, "#add-sink");
+    browser.wait(&page, "a sink was added", LIMIT, &at("3 of 5"));
+    click_on(&mut browser, &page, "sink-1", "stop");
+    browser.wait(&page, "one was stopped", LIMIT, &at("4 of 5"));
+    click_on(&mut browser, &page, "sink-2", "kill");
+    browser.wait(&page, "one was killed", LIMIT, &at("5 of 5"));
+    for _ in 0..6 {
+        browser.click(&page, "#add-sink");
+    }
+    browser.wait(&page, "more sinks than partitions", LIMIT, &at("Done"));
+    assert_eq!(browser.trouble(), Vec::<String>::new());
+    drop(browser);
+    demo.end();
+}
