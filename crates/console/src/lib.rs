@@ -61,7 +61,6 @@ pub async fn run(config: Config, service: Service, http: SocketAddr) -> Result<(
 /// # Errors
 /// [`Failure::Config`] where a setting is refused.
 pub fn attach(config: Config, service: &Service, control: Option<Control>) -> Result<Router, Failure> {
-    kafka::ffi::share_heaps();
     let kafka = Kafka::new(config.kafka.clone(), &service.metrics).in_group(&config.group);
     let groups = [&config.group, &config.enricher_group].map(|group| config.kafka.prefixed(group));
     let metrics = ConsoleMetrics::new(&service.metrics, &[&groups[0], &groups[1]]);

@@ -81,6 +81,13 @@ impl Kafka {
         config
     }
 
+    /// A consumer that is asked and never polled: nobody would take its statistics, and they would pile up.
+    fn asked_only(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer_base(group);
+        config.set("statistics.interval.ms", "0");
+        config
+    }
+
     /// What the operator passes through comes last and wins.
     fn passed_through(&self, mut config: ClientConfig) -> ClientConfig {
         let from_file = self.config.kafka_x_file.iter().flat_map(|file| &file.0);
@@ -196,7 +203,7 @@ impl Kafka {
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
     pub fn tail(&self) -> Result<Tail, Error> {
-        let mut config = self.consumer_base(&self.reader_group);
+        let mut config = self.asked_only(&self.reader_group);
         config.set("fetch.wait.max.ms", "10");
         Ok(Tail::new(self.create(config, "reader")?))
     }
@@ -206,7 +213,7 @@ impl Kafka {
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
     pub fn group_view(&self, group: &str) -> Result<GroupView, Error> {
-        Ok(GroupView::new(group.to_owned(), self.create(self.consumer_base(group), "group's view")?))
+        Ok(GroupView::new(group.to_owned(), self.create(self.asked_only(group), "group's view")?))
     }
 
     /// A plain consumer without a group's rebalances, for tools.

@@ -34,6 +34,12 @@ impl GroupView {
         &self.group
     }
 
+    /// Events that nobody has served: none, or it would grow without end.
+    #[must_use]
+    pub fn unserved(&self) -> i32 {
+        ffi::unserved(&self.consumer)
+    }
+
     /// The group as its coordinator describes it.
     ///
     /// # Errors
@@ -76,6 +82,8 @@ impl GroupView {
     /// [`Error::Doubt`] where the cluster does not answer.
     pub fn partitions(&self, topic: &str, limit: Duration) -> Result<Vec<TopicPartition>, Error> {
         let doing = format!("look up topic {topic}");
+        // Errors of connections come as events, and nobody else serves them.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
         let metadata = self.consumer.fetch_metadata(Some(topic), limit).map_err(Error::doubt(doing))?;
         let found = metadata.topics().iter().filter(|found| found.name() == topic);
         Ok(found

@@ -46,6 +46,12 @@ impl Tail {
         Self { consumer }
     }
 
+    /// Events that nobody has served: none, or it would grow without end.
+    #[must_use]
+    pub fn unserved(&self) -> i32 {
+        ffi::unserved(&self.consumer)
+    }
+
     /// The number of partitions of a topic; `None` where there is no such topic.
     ///
     /// # Errors

@@ -165,6 +165,11 @@ impl FencedWriter {
         Ok(())
     }
 
+    /// Serves the client's statistics and errors while nothing is written: they would pile up otherwise.
+    pub fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
     /// How long this writer has waited for room in its queue; counted from 0 again.
     pub const fn take_waited(&mut self) -> Duration {
         std::mem::replace(&mut self.waited_for_queue, Duration::ZERO)

@@ -224,3 +224,26 @@ fn settle(members: &mut [Follower], expected: &[usize]) {
     }
     panic!("expected {expected:?}, found {counts:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_only_asked_keeps_no_events_that_nobody_serves() {
+    let (_broker, kafka) = start(1).await;
+    tokio::task::spawn_blocking(move || {
+        let (tail, view, follower) = (kafka.tail().unwrap(), kafka.group_view("g").unwrap(), kafka.follower().unwrap());
+        let ask = || {
+            tail.bounds(TOPIC, 0).unwrap();
+            view.partitions(TOPIC, Duration::from_secs(5)).unwrap();
+        };
+        ask();
+        // Statistics come every few seconds: one that is made at the same time and never served has some by now.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while kafka::ffi::unserved(&follower) < 2 {
+            assert!(Instant::now() < deadline, "no statistics came");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        ask();
+        assert_eq!((tail.unserved(), view.unserved()), (0, 0));
+    })
+    .await
+    .unwrap();
+}

@@ -36,6 +36,13 @@ impl Outbox {
         Self { kafka, topic, dead_letters, writer: None }
     }
 
+    /// Serves the writer while there is nothing to tell.
+    pub fn serve(&self) {
+        if let Some(writer) = &self.writer {
+            writer.serve();
+        }
+    }
+
     /// Tells of rejected rows, each with the record's own key and headers where the topic still holds it. Blocks.
     ///
     /// # Errors

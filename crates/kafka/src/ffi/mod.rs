@@ -4,7 +4,6 @@
 mod consume;
 mod groups;
 mod membership;
-mod memory;
 mod produce;
 mod settings;
 
@@ -22,7 +21,6 @@ use uuid::Uuid;
 pub use consume::{Fetched, PartitionQueue};
 pub use groups::{GroupDescription, MemberDescription, describe_groups};
 pub use membership::{Membership, membership};
-pub use memory::share_heaps;
 pub use produce::{TopicHandle, produce};
 pub use settings::setting_names;
 
@@ -64,6 +62,12 @@ pub fn cached_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, p
         )
     };
     (code == rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
+/// Events of a client that nobody has served yet: of one that is never polled they would grow without end.
+pub fn unserved<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> i32 {
+    // SAFETY: the handle lives over the call, which only counts.
+    unsafe { rdsys::rd_kafka_outq_len(consumer.client().native_ptr()) }
 }
 
 /// The id of a topic: another one under the same name is another topic.

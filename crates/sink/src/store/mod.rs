@@ -142,6 +142,7 @@ impl Store {
             self.reclaim()?;
             if self.shown.elapsed() >= SHOW_AGAIN {
                 self.show_lag();
+                self.outbox.serve();
             }
             if self.report.is_due() {
                 self.report(Moment::Heartbeat, &[]);
