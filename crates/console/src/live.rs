@@ -1,5 +1,6 @@
 //! What the console knows now, and who is told of it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::broadcast;
 use crate::board::rebalances::Cause;
 use crate::board::view::BoardView;
 use crate::board::{Board, Outcome};
-use crate::edits::{Edits, EditsView, RecordView};
+use crate::edits::{EditView, Edits, EditsView, RecordView};
 use crate::flow::{Flow, FlowView, Point};
 use crate::metrics::ConsoleMetrics;
 use crate::picture::Picture;
@@ -27,6 +28,8 @@ const TURN: Duration = Duration::from_millis(100);
 /// Edits go out every so many turns, figures every so many.
 const EDITS_TURNS: u64 = 3;
 const RATES_TURNS: u64 = 10;
+/// Edits that a page begins with.
+const RECENT: usize = 20;
 
 /// Everything a page needs to begin.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -69,12 +72,26 @@ struct Known {
     board: Board,
     edits: Edits,
     flow: Flow,
-    last_edits: EditsView,
+    /// The last edits that were told: what a page that comes now begins with.
+    recent: VecDeque<EditView>,
     is_changed: bool,
     /// The words of the last minutes are read: only then the broker's word of now may be laid beside them.
     has_caught_up: bool,
     over: Vec<String>,
     seq: u64,
+}
+
+impl Known {
+    fn remember(&mut self, told: EditsView) {
+        self.recent.extend(told.edits);
+        while self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+
+    fn recent(&self) -> EditsView {
+        EditsView { seen: 0, shown: self.recent.len() as u64, edits: self.recent.iter().cloned().collect() }
+    }
 }
 
 /// The console's knowledge, shared by its threads and its pages.
@@ -104,7 +121,7 @@ impl Live {
             board: Board::new(topics.events.clone()),
             edits: Edits::default(),
             flow: Flow::default(),
-            last_edits: EditsView::default(),
+            recent: VecDeque::new(),
             is_changed: false,
             has_caught_up: false,
             over: Vec::new(),
@@ -206,14 +223,7 @@ impl Live {
         let known = self.known();
         let board = known.board.view(now_ms);
         let flow = self.flow(&known, &board);
-        Snapshot {
-            seq: known.seq,
-            ts: now_ms,
-            flow,
-            points: known.flow.points(),
-            edits: known.last_edits.clone(),
-            board,
-        }
+        Snapshot { seq: known.seq, ts: now_ms, flow, points: known.flow.points(), edits: known.recent(), board }
     }
 
     fn flow(&self, known: &Known, board: &BoardView) -> FlowView {
@@ -268,7 +278,7 @@ impl Live {
             edits.release(board, now_ms);
             if let Some(edits) = edits.take() {
                 self.send(&mut known, "edits", &edits);
-                known.last_edits = edits;
+                known.remember(edits);
             }
         }
         for over in std::mem::take(&mut known.over) {

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait_until;
 
 /// Ends the program when its own standard input ends or a signal comes, whatever became of the story.
 const GUARD: &str = r#"
@@ -16,6 +19,15 @@ read -r _
 kill -s "$signal" $program 2>/dev/null
 wait $program
 "#;
+
+/// How long a killed process may take to be gone.
+const GONE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Sends a signal; false where there is no such process.
+fn send(signal: &str, pid: &str) -> bool {
+    let sent = Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
+    sent.is_ok_and(|status| status.success())
+}
 
 /// A running program; dropped, it ends.
 #[derive(Debug)]
@@ -48,10 +60,21 @@ impl Guarded {
         Self { shell, pid: line.trim().parse().unwrap() }
     }
 
-    /// `kill -9`, and waits until it is gone; false where it had ended by itself.
+    /// `kill -9`, of its children too, and waits until all are gone; false where it had ended by itself.
+    ///
+    /// # Panics
+    /// Where one of them does not go.
     #[must_use]
     pub fn kill(self) -> bool {
-        Command::new("kill").args(["-9", &self.pid.to_string()]).status().is_ok_and(|status| status.success())
+        let children = Command::new("pgrep").args(["-P", &self.pid.to_string()]).output().unwrap().stdout;
+        let children = String::from_utf8_lossy(&children).into_owned();
+        let was_running = send("-9", &self.pid.to_string());
+        // A child may answer for a moment after its parent is gone.
+        for child in children.split_whitespace() {
+            send("-9", child);
+            wait_until("a child of a killed program is gone", GONE_LIMIT, || !send("-0", child));
+        }
+        was_running
     }
 }
 
