@@ -158,5 +158,5 @@ fn a_zombie_sink_is_fenced_at_its_first_write() {
     let is_refused = |line: &Value| line["message"] == "another sink owns these partitions by now: nothing was written";
     let held = Some(Held { read: "wiki_sink_records_consumed_total" });
     let at_work = "wiki_sink_assigned_partitions";
-    Story { others, replicas, at_work, alone: 6.0, is_refused, held, edits: 20_000 }.tell();
+    Story { others, replicas, at_work, alone: 6.0, is_refused, held, edits: 40_000 }.tell();
 }
