@@ -63,7 +63,8 @@ rights() {
     local raw=wikipedia-raw events=wikipedia-events
     {
         echo "ingest Create,Describe,DescribeConfigs,Read,Write --topic $raw --topic wikipedia-gaps --topic wikipedia-ingest --topic dlq.$raw"
-        echo "ingest Create,Describe,DescribeConfigs --topic $events --topic dlq.$events --topic wikipedia-control"
+        echo "ingest Create,Describe,DescribeConfigs --topic $events --topic dlq.$events"
+        echo "ingest Create,Describe,DescribeConfigs,Write --topic wikipedia-control"
         echo "ingest Read --group wiki-ingest"
         echo "ingest Describe,Write --transactional-id wiki-ingest --resource-pattern-type prefixed"
         echo "enricher Describe,Read --topic $raw"
@@ -75,7 +76,7 @@ rights() {
         echo "sink Describe,Write --topic wikipedia-control"
         echo "sink Read --group wiki-sink"
         echo "sink Describe,Write --transactional-id wiki-sink --resource-pattern-type prefixed"
-        echo "console Describe,Read --topic $raw --topic $events --topic wikipedia-control"
+        echo "console Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events --topic wikipedia-control"
         echo "console Describe --group wiki-sink --group wiki-enricher"
         echo "wiki Describe --group wikipedia- --resource-pattern-type prefixed"
         echo "wiki Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events --topic wikipedia-gaps"

@@ -4,7 +4,7 @@ import { by, el, say, set } from "./dom.js";
 
 const PROTOCOLS = ["eager", "cooperative", "consumer"];
 /** Sinks that run no more. */
-const GONE = ["left", "lost"];
+export const GONE = ["left", "lost"];
 /** How long a comparison waits for the group to come to rest. */
 const REST_MS = 30_000;
 

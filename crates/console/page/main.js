@@ -2,7 +2,7 @@
 
 import { Board } from "./board.js";
 import { Controls } from "./controls.js";
-import { by, el, keyed, number, say, seconds, set } from "./dom.js";
+import { by, el, keyed, number, say, seconds, set, uptime } from "./dom.js";
 import { openHelp, openPartition } from "./drawer.js";
 import { Edits } from "./edits.js";
 import { done, Pipeline, why } from "./pipeline.js";
@@ -21,9 +21,11 @@ const POINTS = 120;
 class Model {
   board = { group: { state: "unknown", protocol: "", topic: "", generation: -1, members: 0 }, replicas: [], partitions: [], rebalances: [], timeline: [] };
   flow = { raw_rate: 0, events_rate: 0, stored_rate: 0, stored: 0, enricher_lag: 0, sink_lag: 0, delay_p50_ms: null, delay_p99_ms: null };
+  around = { source: null, brokers: null, dead_letters: {}, alerts: [] };
   points = [];
   token = null;
   compose = "";
+  grafana = "";
   run = null;
   #ts = Date.now();
   #at = performance.now();
@@ -76,29 +78,35 @@ const pipeline = new Pipeline(model);
 const tour = new Tour(model);
 
 const TAKE = {
-  hello({ control, compose, run }) {
+  hello({ control, compose, grafana, run }) {
     // Another console than the one that this page is of: everything counts anew.
     if (model.run !== null && model.run !== run) location.reload();
     model.run = run;
     model.token = control;
     model.compose = compose;
+    model.grafana = grafana;
   },
   snapshot(snapshot) {
     model.board = snapshot.board;
     model.flow = snapshot.flow;
+    model.around = snapshot.around;
     model.points = snapshot.points;
     edits.take({ ...snapshot.edits, seen: 0 });
   },
   group(view) {
     model.board = view;
   },
-  rates({ board: { group, replicas, partitions }, flow, point }) {
+  rates({ board: { group, replicas, partitions }, flow, around, point }) {
     model.board = { ...model.board, group, replicas, partitions };
     model.flow = flow;
+    model.around = around;
     if (point) model.points = [...model.points, point].slice(-POINTS);
   },
   edits(view) {
     edits.take(view);
+  },
+  alert(alerts) {
+    announce(alerts.map(({ text }) => text).join("; ") || "nothing is wrong any more", true);
   },
   rebalance(rebalance) {
     sound.rebalance();
@@ -155,8 +163,9 @@ function head() {
   ];
   keyed(by("figures"), figures, ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")),
     (row, [, value]) => say(row.lastElementChild, value));
+  alerts();
   const { group } = model.board;
-  const told = group.looked_ms ? `group ${group.state.replaceAll("_", " ")}, ${group.members} members, ${group.protocol || "no"} protocol, generation ${group.generation}` : "the broker has not answered yet";
+  const told = [stream(), brokers(), group.looked_ms ? `group ${group.state.replaceAll("_", " ")}, ${group.members} members, ${group.protocol || "no"} protocol, generation ${group.generation}` : "the broker has not answered yet"].filter(Boolean).join("; ");
   const age = model.isHeard ? model.age : 0;
   say(by("sources"), age > AMBER_MS ? `${told}; this is ${seconds(age)} old` : `${told}; live`);
   by("sources").classList.toggle("is-old", age > AMBER_MS);
@@ -166,6 +175,24 @@ function head() {
     const cause = model.silence > STALE_MS ? "the console does not answer" : "neither the broker nor a sink says anything";
     say(by("banner"), `Last known state, ${Math.floor(model.age / 1000)} s old: ${cause}.`);
   }
+}
+
+/** The stream, as ingest says; null before it said anything. */
+function stream() {
+  const { source } = model.around;
+  if (!source) return null;
+  if (source.connected_at_ms === null) return `${source.host} not connected`;
+  return `${source.host} connected for ${uptime(model.now() - source.connected_at_ms)}`;
+}
+
+function brokers() {
+  const { brokers: found } = model.around;
+  return found && `brokers ${found.up} of ${found.known}`;
+}
+
+function alerts() {
+  const { alerts: told } = model.around;
+  keyed(by("alerts"), told, ({ what, text }) => `${what} ${text}`, ({ text }) => el("li", {}, `\u26a0 ${text}`), () => {});
 }
 
 let said = 0;

@@ -6,6 +6,8 @@ const LENGTH_MS = 600_000;
 /** An edit should be in the table within this. */
 const GOAL_MS = 5_000;
 const LOG_ROWS = 12;
+/** Panels of the dashboard `wiki-stream`. */
+const PANELS = { "ingest \u2192 raw topic": 18, "enricher \u2192 edits topic": 17, "sinks \u2192 table": 23, "set aside": 7 };
 
 /** Why a rebalance was, in words. */
 export function why(rebalance) {
@@ -44,16 +46,28 @@ export class Pipeline {
   }
 
   #strip() {
-    const { flow } = this.#model;
+    const { flow, around } = this.#model;
+    const reasons = Object.entries(around.dead_letters);
+    const aside = reasons.reduce((sum, [, count]) => sum + count, 0);
     const steps = [
       ["ingest \u2192 raw topic", `${number(flow.raw_rate, 0)}/s`, "from the stream"],
       ["enricher \u2192 edits topic", `${number(flow.events_rate, 0)}/s`, `lag ${number(flow.enricher_lag)}`],
       ["sinks \u2192 table", `${number(flow.stored_rate, 1)}/s`, `lag ${number(flow.sink_lag)}; ${number(flow.stored)} stored while the console watched`],
+      ["set aside", number(aside), reasons.map(([reason, count]) => `${reason} ${number(count)}`).join(", ") || "dead letters while the console watched"],
     ];
-    keyed(by("strip"), steps, ([name]) => name, ([name]) => el("li", {}, el("small", {}, name), el("b"), el("small")), (step, [, big, small]) => {
+    const key = ([name]) => `${name} ${this.#model.grafana}`;
+    keyed(by("strip"), steps, key, ([name]) => el("li", {}, el("small", {}, this.#linked(name)), el("b"), el("small")), (step, [, big, small]) => {
       say(step.children[1], big);
       say(step.children[2], small);
     });
+  }
+
+  /** A step's name; where there is Grafana, a link to its panel. */
+  #linked(name) {
+    const { grafana } = this.#model;
+    if (!/^https?:\/\//.test(grafana)) return name;
+    const href = `${grafana.replace(/\/$/, "")}/d/wiki-stream?viewPanel=${PANELS[name]}`;
+    return el("a", { href, target: "_blank", rel: "noopener noreferrer" }, name);
   }
 
   #chart(place, value, goal, text) {

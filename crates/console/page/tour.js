@@ -1,8 +1,9 @@
 // A guided tour of five steps; each waits for what the visitor does.
 
+import { GONE } from "./controls.js";
 import { by, el } from "./dom.js";
 
-const here = (board) => board.replicas.filter(({ state }) => !["left", "lost"].includes(state));
+const here = (board) => board.replicas.filter(({ state }) => !GONE.includes(state));
 
 /** Steps: what to do, and when it is done; `start` is the board as the step began. */
 const STEPS = [

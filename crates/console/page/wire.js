@@ -6,7 +6,7 @@
 const CHANNEL = "wiki-console";
 const HIDDEN_MS = 30_000;
 const AGAIN_MS = 5_000;
-const EVENTS = ["hello", "snapshot", "group", "rebalance", "rates", "edits", "bye"];
+const EVENTS = ["hello", "snapshot", "group", "rebalance", "rates", "edits", "alert", "bye"];
 
 export class Wire {
   #channel = new BroadcastChannel(CHANNEL);

@@ -23,6 +23,9 @@ pub struct Config {
     /// The compose files that the stack was started with, separated by colons: part of the commands that the page shows.
     #[arg(long, env = "WIKI_COMPOSE_FILE", value_name = "FILE:…", default_value = "")]
     pub compose_file: String,
+    /// Where Grafana is for whoever opens the page: the figures link to their panels there.
+    #[arg(long, env = "WIKI_GRAFANA_URL", value_name = "URL", default_value = "")]
+    pub grafana_url: String,
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,

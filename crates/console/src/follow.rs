@@ -1,16 +1,18 @@
-//! Follows the sinks' words and the edits, without a consumer group.
+//! Follows the services' words, the edits and what was set aside, without a consumer group.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka::dead_letter::REASON;
 use kafka::{Kafka, Tail};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use schema::Topics;
-use schema::control::SinkStatus;
+use schema::control::Word;
 use schema::record::{HeaderSource as _, SEQ};
 use service::{CancellationToken, Failure, Heartbeat};
 
@@ -36,8 +38,10 @@ pub struct Follow {
     tail: Tail,
     consumer: BaseConsumer<kafka::context::Context>,
     topics: Topics,
+    dead_letters: [String; 2],
     live: Arc<Live>,
-    assigned: (i32, i32),
+    /// Partitions of each topic.
+    assigned: BTreeMap<String, i32>,
     looked: Option<Instant>,
     /// Where the words of before end; `None` once they are read.
     due: Cell<Option<i64>>,
@@ -51,7 +55,9 @@ impl Follow {
     pub fn new(kafka: &Kafka, live: Arc<Live>) -> Result<Self, LookError> {
         let topics = kafka.config().topics();
         let (tail, consumer) = (kafka.tail()?, kafka.follower()?);
-        Ok(Self { tail, consumer, topics, live, assigned: (0, 0), looked: None, due: Cell::new(None) })
+        let dead_letters = [&topics.raw, &topics.events].map(|topic| topics.dead_letters_of(topic));
+        let (assigned, due) = (BTreeMap::new(), Cell::new(None));
+        Ok(Self { tail, consumer, topics, dead_letters, live, assigned, looked: None, due })
     }
 
     /// Reads until shutdown. Blocks.
@@ -61,7 +67,7 @@ impl Follow {
     pub fn run(mut self, heartbeat: &Heartbeat, shutdown: &CancellationToken) -> Result<(), Failure> {
         while !shutdown.is_cancelled() {
             heartbeat.beat();
-            let pause = if self.assigned == (0, 0) { TOPICS_MISSING } else { TOPICS_AGAIN };
+            let pause = if self.assigned.is_empty() { TOPICS_MISSING } else { TOPICS_AGAIN };
             if self.looked.is_none_or(|looked| looked.elapsed() >= pause) {
                 self.looked = Some(Instant::now());
                 match self.assign() {
@@ -79,21 +85,31 @@ impl Follow {
         Ok(())
     }
 
-    /// Reads all partitions that there are: words of the last ten minutes, edits from the last few on, raw records
-    /// from now on. What is read already goes on where it is.
+    /// Reads all partitions that there are: words of the last ten minutes, edits from the last few on, raw records and
+    /// dead letters from now on. What is read already goes on where it is.
     fn assign(&mut self) -> Result<(), LookError> {
-        let count = |topic: &str| Ok::<i32, LookError>(self.tail.partitions(topic)?.unwrap_or(0));
-        let found = (count(&self.topics.control)?, count(&self.topics.events)?);
+        let Topics { control, events, raw, .. } = &self.topics;
+        let mut found = BTreeMap::new();
+        for topic in [control, events, raw].into_iter().chain(&self.dead_letters) {
+            if let Some(count) = self.tail.partitions(topic)? {
+                found.insert(topic.clone(), count);
+            }
+        }
         if found == self.assigned {
             return Ok(());
         }
-        let is_first = self.assigned == (0, 0);
-        // A partition that is new is read whole; of one that was there the last records, to have something to show.
-        let edits_from = if is_first { Offset::OffsetTail(LAST) } else { Offset::Beginning };
-        let mut starts = self.words_starts(found.0)?;
-        for partition in 0..found.1 {
-            starts.add_partition_offset(&self.topics.events, partition, edits_from).map_err(again)?;
-            starts.add_partition_offset(&self.topics.raw, partition, Offset::End).map_err(again)?;
+        let is_first = self.assigned.is_empty();
+        let mut starts = self.words_starts(found.get(control).copied().unwrap_or(0))?;
+        for (topic, count) in found.iter().filter(|(topic, _)| *topic != control) {
+            // A partition that is new is read whole; of one that was there the last edits, to have something to show.
+            let from = match (is_first, topic == events) {
+                (true, true) => Offset::OffsetTail(LAST),
+                (true, false) => Offset::End,
+                (false, _) => Offset::Beginning,
+            };
+            for partition in 0..*count {
+                starts.add_partition_offset(topic, partition, from).map_err(again)?;
+            }
         }
         if is_first {
             self.due.set(self.words_end(&starts)?);
@@ -139,8 +155,9 @@ impl Follow {
         let at_ms = record.timestamp().to_millis().unwrap_or_else(now_ms);
         let value = record.payload().unwrap_or_default();
         if record.topic() == self.topics.control {
-            match SinkStatus::from_json(value) {
-                Ok(status) => self.live.heard(status, at_ms),
+            match Word::from_json(value) {
+                Ok(Word::Sink(status)) => self.live.heard(status, at_ms),
+                Ok(Word::Source(status)) => self.live.heard_source(status, at_ms),
                 Err(rejection) => tracing::debug!(%rejection, "a word that cannot be read"),
             }
             if self.due.get().is_some_and(|due| record.offset() + 1 >= due) {
@@ -153,6 +170,11 @@ impl Follow {
             if let Some(number) = text_of(record, SEQ).and_then(|number| number.parse().ok()) {
                 self.live.read_raw(record.partition(), number);
             }
+            return;
+        }
+        if self.dead_letters.iter().any(|topic| topic == record.topic()) {
+            let reason = text_of(record, REASON).unwrap_or_else(|| "unknown".to_owned());
+            self.live.set_aside(reason, now_ms());
             return;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

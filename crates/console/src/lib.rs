@@ -11,10 +11,12 @@
 //! | [`picture`] | one look, and what it means (pure) |
 //! | [`board`] | who owns which partition, by both truths (pure) |
 //! | [`edits`], [`flow`] | what is stored, and how much flows (pure) |
+//! | [`around`] | the stream, the brokers, dead letters, and what is wrong (pure) |
 //! | [`live`] | all of that, shared, and who is told of it |
 //! | [`control`] | what a page may do, in the demo |
 //! | [`http`] | the page and its API |
 
+pub mod around;
 pub mod board;
 pub mod config;
 pub mod control;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use kafka::KafkaConfig;
 use schema::Topics;
-use schema::control::{Moment, SinkStatus};
+use schema::control::{Moment, SinkStatus, SourceStatus};
 use schema::record::RAW_SEQ;
 use serde::{Deserialize, Serialize};
 use service::CancellationToken;
 use tokio::sync::broadcast;
 
+use crate::around::{Alert, Around, AroundView};
 use crate::board::rebalances::Cause;
 use crate::board::view::BoardView;
 use crate::board::{Board, Outcome};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub board: BoardView,
     /// The pipeline in figures.
     pub flow: FlowView,
+    /// What stands around the sinks.
+    pub around: AroundView,
     /// Ten minutes of them.
     pub points: Vec<Point>,
     /// The last edits.
@@ -53,6 +56,7 @@ pub struct Snapshot {
 struct Rates {
     board: BoardView,
     flow: FlowView,
+    around: AroundView,
     point: Option<Point>,
 }
 
@@ -72,6 +76,8 @@ struct Known {
     board: Board,
     edits: Edits,
     flow: Flow,
+    around: Around,
+    alerts: Vec<Alert>,
     /// The last edits that were told: what a page that comes now begins with.
     recent: VecDeque<EditView>,
     is_changed: bool,
@@ -121,6 +127,8 @@ impl Live {
             board: Board::new(topics.events.clone()),
             edits: Edits::default(),
             flow: Flow::default(),
+            around: Around::default(),
+            alerts: Vec::new(),
             recent: VecDeque::new(),
             is_changed: false,
             has_caught_up: false,
@@ -166,9 +174,20 @@ impl Live {
         }
     }
 
+    /// Ingest said something.
+    pub fn heard_source(&self, status: SourceStatus, at_ms: i64) {
+        self.known().around.heard(status, at_ms);
+    }
+
+    /// A dead letter was read.
+    pub fn set_aside(&self, reason: String, at_ms: i64) {
+        self.known().around.set_aside(reason, at_ms);
+    }
+
     /// The broker said something about the group that reads a topic.
     pub fn looked(&self, topic: &str, picture: &Picture, at_ms: i64) {
         let mut known = self.known();
+        known.around.counted(picture.brokers);
         if topic == self.topics.events && known.has_caught_up {
             let outcome = known.board.looked(picture.clone(), at_ms);
             self.took(&mut known, outcome);
@@ -220,10 +239,10 @@ impl Live {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now_ms = now_ms();
-        let known = self.known();
+        let mut known = self.known();
         let board = known.board.view(now_ms);
-        let flow = self.flow(&known, &board);
-        Snapshot { seq: known.seq, ts: now_ms, flow, points: known.flow.points(), edits: known.recent(), board }
+        let (flow, around) = (self.flow(&known, &board), known.around.view(&board, now_ms));
+        Snapshot { seq: known.seq, ts: now_ms, flow, around, points: known.flow.points(), edits: known.recent(), board }
     }
 
     fn flow(&self, known: &Known, board: &BoardView) -> FlowView {
@@ -308,9 +327,14 @@ impl Live {
                 .conflicts
                 .with_label_values(&[self.group.as_str()])
                 .set(i64::try_from(conflicts).unwrap_or(0));
+            let around = known.around.view(&board, now_ms);
+            if around.alerts != known.alerts {
+                known.alerts.clone_from(&around.alerts);
+                self.send(known, "alert", &around.alerts);
+            }
             // What changes rarely goes out when it does.
             (board.timeline, board.rebalances) = (Vec::new(), Vec::new());
-            self.send(known, "rates", &Rates { board, flow, point });
+            self.send(known, "rates", &Rates { board, flow, around, point });
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka::{GroupDescription, TopicPartition};
+use serde::{Deserialize, Serialize};
 
 /// Every state a coordinator may tell, and one for what we do not know: a closed set, a label.
 pub const STATES: [&str; 8] =
@@ -33,6 +34,15 @@ impl Progress {
     }
 }
 
+/// Brokers of the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Brokers {
+    /// Those that are there.
+    pub up: usize,
+    /// Those that should be: they are there, or hold copies of the topic.
+    pub known: usize,
+}
+
 /// A group and its topic at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
@@ -40,6 +50,8 @@ pub struct Picture {
     pub described: GroupDescription,
     /// Every partition of the topic.
     pub partitions: BTreeMap<TopicPartition, Progress>,
+    /// The cluster's brokers.
+    pub brokers: Brokers,
 }
 
 /// What changed between two pictures.
@@ -123,6 +135,7 @@ mod tests {
         Picture {
             described: GroupDescription { state: state.to_owned(), members, ..GroupDescription::default() },
             partitions: (0..4).map(|partition| (at(partition), Progress::default())).collect(),
+            ..Picture::default()
         }
     }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka::GroupView;
+use kafka::{GroupView, TopicView};
 use service::health::Readiness;
 use service::{Failure, Heartbeat, Service};
 
 use crate::error::LookError;
 use crate::live::{Live, now_ms};
 use crate::metrics::ConsoleMetrics;
-use crate::picture::{Change, Picture, Progress};
+use crate::picture::{Brokers, Change, Picture, Progress};
 
 /// How long one answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -33,18 +33,17 @@ impl Watched {
         Self { view, topic, last: None, looked: Instant::now() }
     }
 
-    fn look(&self) -> Result<Picture, LookError> {
-        let partitions = self.view.partitions(&self.topic, ANSWER_LIMIT)?;
+    fn look(&mut self) -> Result<Picture, LookError> {
+        let TopicView { partitions, brokers_up, brokers_known } = self.view.topic(&self.topic, ANSWER_LIMIT)?;
         let committed = self.view.committed(&partitions, ANSWER_LIMIT)?;
-        let mut picture = Picture::default();
+        let described = self.view.describe(ANSWER_LIMIT)?;
+        let brokers = Brokers { up: brokers_up, known: brokers_known };
+        let mut picture = Picture { described, brokers, ..Picture::default() };
         for at in partitions {
             let bounds = self.view.bounds(&at, ANSWER_LIMIT)?;
             let progress = Progress { start: bounds.start, end: bounds.end, committed: committed.get(&at).copied() };
             picture.partitions.insert(at, progress);
         }
-        // Asked last, when coordinator and leaders have just answered: a connection that breaks in the midst of this
-        // request can abort the process (ARCHITECTURE.md, known limits).
-        picture.described = self.view.describe(ANSWER_LIMIT)?;
         Ok(picture)
     }
 }

@@ -60,6 +60,7 @@ fn picture(state: &str, protocol: &str, members: &[Member<'_>]) -> Picture {
             members: members.collect(),
         },
         partitions: (0..PARTITIONS).map(|partition| (at(partition), Progress::default())).collect(),
+        ..Picture::default()
     }
 }
 

@@ -77,7 +77,10 @@ impl Drop for Demo {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
-            println!("what the demo said stands in {}", self.folder.path().display());
+            let output = self.process.output();
+            let last: Vec<&str> = output.lines().rev().take(40).collect();
+            println!("what the demo said stands in {}; its end:", self.folder.path().display());
+            last.iter().rev().for_each(|line| println!("{line}"));
         }
     }
 }

@@ -69,6 +69,23 @@ fn dashboards_alerts_and_pages_name_only_metrics_that_exist() {
 }
 
 #[test]
+fn the_pages_figures_link_to_panels_that_exist() {
+    let board: Value = serde_json::from_str(&read(&root().join("deploy/grafana/dashboards/wiki-stream.json"))).unwrap();
+    assert_eq!(board["uid"], "wiki-stream");
+    let panels: BTreeSet<i64> =
+        board["panels"].as_array().unwrap().iter().filter_map(|panel| panel["id"].as_i64()).collect();
+    let script = read(&root().join("crates/console/page/pipeline.js"));
+    let line = script.lines().find(|line| line.starts_with("const PANELS")).unwrap();
+    let named: Vec<i64> = line
+        .split(": ")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap())
+        .collect();
+    assert_eq!(named.len(), 4, "{line}");
+    assert!(named.iter().all(|id| panels.contains(id)), "{named:?} of {panels:?}");
+}
+
+#[test]
 fn every_panel_has_a_unit_a_description_and_the_fixed_data_source() {
     let mut uids = BTreeSet::new();
     for file in files(&root().join("deploy/grafana/dashboards"), ".json") {

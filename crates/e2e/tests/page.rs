@@ -20,6 +20,8 @@ fn scaling_by_the_page_shows_exactly_what_the_broker_describes() {
     let page = browser.tab(&window, &demo.page);
     browser.wait(&page, "the first edit", LIMIT, "document.querySelectorAll('#edits li').length > 0");
     println!("an edit on the page {:.1} s after the banner, browser's start included", started.elapsed().as_secs_f64());
+    let head = "/^127.0.0.1:\\d+ connected for 00:.*; brokers 1 of 1; group /.test(document.getElementById('sources').textContent)";
+    browser.wait(&page, "the head names stream, brokers and group", LIMIT, head);
     expect_exact(&mut browser, &page, &demo, 1);
     for (sinks, clicks) in [(3, 2), (7, 4)] {
         for _ in 0..clicks {

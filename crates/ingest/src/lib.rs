@@ -26,6 +26,7 @@ pub mod leader;
 pub mod metrics;
 pub mod position;
 pub mod recovery;
+pub mod report;
 pub mod source;
 pub mod term;
 pub mod transaction;

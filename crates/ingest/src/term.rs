@@ -21,6 +21,7 @@ use crate::leader::Context;
 use crate::metrics::IngestMetrics;
 use crate::position::{IngestState, ResumeAt};
 use crate::recovery::{self, WINDOW_MARGINS, log_time};
+use crate::report::{self, Report};
 use crate::source::gate::Quoted;
 use crate::source::{End, EndReason, Item, Source};
 use crate::transaction::Transaction;
@@ -47,6 +48,7 @@ pub fn act(context: &Context, member: &Arc<GroupMember>, stop: &CancellationToke
 struct Term<'a> {
     context: &'a Context,
     metrics: &'a IngestMetrics,
+    report: Report,
     topics: Topics,
     topic_of_type: BTreeMap<String, String>,
     source: Source,
@@ -102,6 +104,7 @@ impl<'a> Term<'a> {
         Ok(Self {
             context,
             metrics,
+            report: Report::new(context)?,
             topics,
             topic_of_type: config.topic_of_type(),
             source,
@@ -199,6 +202,7 @@ impl<'a> Term<'a> {
                 self.refused = 0;
                 self.context.service.metrics.progressed();
             }
+            self.report.passed();
             self.metrics.stream.idle_seconds.set(now.duration_since(last_event).as_secs_f64());
             match item.map_or(Ok(Flow::Continue), |item| self.item(item, at))? {
                 Flow::Continue => {}
@@ -236,6 +240,7 @@ impl<'a> Term<'a> {
         match item {
             Item::Connected => {
                 self.metrics.stream.connected.set(1);
+                self.report.connected(now_ms());
                 self.metrics.stream.connects.with_label_values(&["ok"]).inc();
                 self.context.readiness.ok("connected to the stream");
                 tracing::info!(?at, "connected to the stream");
@@ -454,11 +459,19 @@ impl<'a> Term<'a> {
         let jitter = RandomState::new().hash_one(now_ms()) as f64 / u64::MAX as f64;
         let wait = self.backoff.next(jitter, end.retry_after);
         let seconds = wait.as_secs_f64();
+        self.report.ended(if end.reason == EndReason::ServerClose { "" } else { &end.sentence });
         match end.reason {
             EndReason::ServerClose => tracing::info!("{}; connecting again in {seconds:.1} s", end.sentence),
             _ => tracing::warn!("{}; trying again in {seconds:.1} s", end.sentence),
         }
-        self.context.runtime.block_on(async { tokio::time::timeout(wait, stop.cancelled()).await.is_err() })
+        let deadline = Instant::now() + wait;
+        while !stop.is_cancelled() && Instant::now() < deadline {
+            self.report.passed();
+            let left = deadline.saturating_duration_since(Instant::now()).min(report::EVERY);
+            // A stop or the time: either is looked at above.
+            let _ = self.context.runtime.block_on(tokio::time::timeout(left, stop.cancelled()));
+        }
+        !stop.is_cancelled()
     }
 }
 

@@ -213,7 +213,12 @@ impl Kafka {
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
     pub fn group_view(&self, group: &str) -> Result<GroupView, Error> {
-        Ok(GroupView::new(group.to_owned(), self.create(self.asked_only(group), "group's view")?))
+        GroupView::new(group.to_owned(), self.clone())
+    }
+
+    /// The client of a [`GroupView`].
+    pub(crate) fn view_client(&self, group: &str) -> Result<BaseConsumer<Context>, Error> {
+        self.create(self.asked_only(group), "group's view")
     }
 
     /// A plain consumer without a group's rebalances, for tools.

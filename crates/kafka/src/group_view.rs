@@ -1,19 +1,36 @@
 //! A consumer group seen from outside: who is in it, who owns what, and how far it has committed.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::context::Context;
-use crate::ffi::{self, GroupDescription};
+use crate::ffi::{self, Asked, GroupDescription};
 use crate::tail::Bounds;
-use crate::{Error, TopicPartition};
+use crate::{Error, Kafka, TopicPartition};
+
+/// A question that is open for longer is asked anew, by a new client: nothing else may wake it up.
+const ASK_ANEW: Duration = Duration::from_secs(30);
+
+/// A topic, and the cluster that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicView {
+    /// Its partitions.
+    pub partitions: Vec<TopicPartition>,
+    /// Brokers that are there.
+    pub brokers_up: usize,
+    /// Brokers that should be: they are there, or hold copies of the topic.
+    pub brokers_known: usize,
+}
 
 /// Asks about one group; every call blocks, at most the given limit.
 pub struct GroupView {
     group: String,
+    kafka: Kafka,
+    /// The description that has been asked for and has not come. Dropped before the client.
+    asked: Option<Asked>,
     consumer: BaseConsumer<Context>,
 }
 
@@ -24,8 +41,9 @@ impl std::fmt::Debug for GroupView {
 }
 
 impl GroupView {
-    pub(crate) const fn new(group: String, consumer: BaseConsumer<Context>) -> Self {
-        Self { group, consumer }
+    pub(crate) fn new(group: String, kafka: Kafka) -> Result<Self, Error> {
+        let consumer = kafka.view_client(&group)?;
+        Ok(Self { group, kafka, asked: None, consumer })
     }
 
     /// The group's name.
@@ -40,15 +58,28 @@ impl GroupView {
         ffi::unserved(&self.consumer)
     }
 
-    /// The group as its coordinator describes it.
+    /// The group as its coordinator describes it now.
     ///
     /// # Errors
-    /// [`Error::Doubt`] where the coordinator does not answer, [`Error::Stop`] where a right is missing; so below.
-    pub fn describe(&self, limit: Duration) -> Result<GroupDescription, Error> {
+    /// [`Error::TimedOut`] where the coordinator does not answer, [`Error::Doubt`] where it refuses for now.
+    pub fn describe(&mut self, limit: Duration) -> Result<GroupDescription, Error> {
         let doing = format!("describe the consumer group {}", self.group);
-        let described = ffi::describe_groups(&self.consumer, &[self.group.as_str()], limit);
-        let mut described = described.map_err(Error::doubt(doing))?;
-        Ok(described.pop().unwrap_or_default())
+        let deadline = Instant::now() + limit;
+        if self.asked.as_ref().is_some_and(|asked| asked.since().elapsed() > ASK_ANEW) {
+            self.asked = None;
+            self.consumer = self.kafka.view_client(&self.group)?;
+        }
+        // An answer that comes late tells of then; only when it has come may the next question be asked.
+        let is_open = self.asked.as_ref().is_some_and(|asked| asked.answer(limit).is_none());
+        if !is_open {
+            let asked = Asked::about(&self.consumer, &self.group).map_err(Error::doubt(doing.clone()))?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(described) = self.asked.insert(asked).answer(left) {
+                self.asked = None;
+                return described.map_err(Error::doubt(doing));
+            }
+        }
+        Err(Error::TimedOut { doing, seconds: limit.as_secs() })
     }
 
     /// Committed offsets, of the partitions that have one.
@@ -76,20 +107,21 @@ impl GroupView {
         Ok(offsets.collect())
     }
 
-    /// Number of partitions of a topic; 0 where there is no such topic.
+    /// A topic and the cluster that holds it; no partitions where there is no such topic.
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer.
-    pub fn partitions(&self, topic: &str, limit: Duration) -> Result<Vec<TopicPartition>, Error> {
+    pub fn topic(&self, topic: &str, limit: Duration) -> Result<TopicView, Error> {
         let doing = format!("look up topic {topic}");
         // Errors of connections come as events, and nobody else serves them.
         while self.consumer.poll(Duration::ZERO).is_some() {}
         let metadata = self.consumer.fetch_metadata(Some(topic), limit).map_err(Error::doubt(doing))?;
-        let found = metadata.topics().iter().filter(|found| found.name() == topic);
-        Ok(found
-            .flat_map(|found| found.partitions())
-            .map(|partition| TopicPartition { topic: topic.to_owned(), partition: partition.id() })
-            .collect())
+        let found =
+            || metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
+        let up: BTreeSet<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();
+        let known = found().flat_map(|partition| partition.replicas()).chain(&up).collect::<BTreeSet<_>>().len();
+        let partitions = found().map(|partition| TopicPartition { topic: topic.to_owned(), partition: partition.id() });
+        Ok(TopicView { partitions: partitions.collect(), brokers_up: up.len(), brokers_known: known })
     }
 
     /// Where a partition begins and ends.

@@ -53,7 +53,7 @@ pub use config::{KafkaConfig, Rebalancing};
 pub use error::Error;
 pub use ffi::{Fetched, GroupDescription, MemberDescription, Membership};
 pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
-pub use group_view::GroupView;
+pub use group_view::{GroupView, TopicView};
 pub use record::Headers;
 pub use reporter::Reporter;
 pub use tail::Tail;

@@ -232,7 +232,7 @@ async fn a_client_that_is_only_asked_keeps_no_events_that_nobody_serves() {
         let (tail, view, follower) = (kafka.tail().unwrap(), kafka.group_view("g").unwrap(), kafka.follower().unwrap());
         let ask = || {
             tail.bounds(TOPIC, 0).unwrap();
-            view.partitions(TOPIC, Duration::from_secs(5)).unwrap();
+            view.topic(TOPIC, Duration::from_secs(5)).unwrap();
         };
         ask();
         // Statistics come every few seconds: one that is made at the same time and never served has some by now.
@@ -243,6 +243,30 @@ async fn a_client_that_is_only_asked_keeps_no_events_that_nobody_serves() {
         }
         ask();
         assert_eq!((tail.unserved(), view.unserved()), (0, 0));
+    })
+    .await
+    .unwrap();
+}
+
+/// librdkafka 2.12 aborts the process where a description's time is up before its coordinator is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_described_again_after_its_coordinator_was_away_for_long() {
+    let (broker, kafka) = start(1).await;
+    let address = broker.address();
+    tokio::task::spawn_blocking(move || {
+        let mut view = kafka.group_view("g").unwrap();
+        view.describe(Duration::from_secs(5)).unwrap();
+        broker.stop();
+        drop(broker);
+        for _ in 0..3 {
+            assert!(view.describe(Duration::from_millis(500)).is_err(), "nobody answers");
+        }
+        let _again = Broker::start(broker::Config { port: address.port(), ..broker::Config::default() }).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while view.describe(Duration::from_millis(500)).is_err() {
+            assert!(Instant::now() < deadline, "the group is not described again");
+        }
+        view.describe(Duration::from_secs(5)).unwrap();
     })
     .await
     .unwrap();

@@ -1,11 +1,50 @@
-//! What a sink says of itself: the value of `wikipedia-control`, JSON.
+//! What services say of themselves: the value of `wikipedia-control`, JSON.
 //!
-//! One each second, and one at each change of what it owns. Nothing that is stored depends on them: one that is lost
-//! is followed by the next.
+//! One each second, and one at each change. Nothing that is stored depends on them: one that is lost is followed by the
+//! next.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Reason, Rejection};
+
+/// A service's word about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Word {
+    /// Of a sink.
+    Sink(SinkStatus),
+    /// Of the acting ingest.
+    Source(SourceStatus),
+}
+
+impl Word {
+    /// The value of its record.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a record's value; fields that are added later are stepped over.
+    ///
+    /// # Errors
+    /// A [`Rejection`] where it is none.
+    pub fn from_json(value: &[u8]) -> Result<Self, Rejection> {
+        serde_json::from_slice(value).map_err(|error| Rejection::new(Reason::WrongShape, error.to_string()))
+    }
+}
+
+/// The acting ingest's word about its stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The replica's name, for people.
+    pub replica: String,
+    /// Host of the stream.
+    pub host: String,
+    /// Since when it is connected, Unix milliseconds; null where it is not.
+    pub connected_at_ms: Option<i64>,
+    /// What keeps it from reading; empty where nothing does.
+    pub trouble: String,
+}
 
 /// A sink's word about itself, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,20 +111,6 @@ pub enum Moment {
 }
 
 impl SinkStatus {
-    /// The value of its record.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// Reads a record's value; fields that are added later are stepped over.
-    ///
-    /// # Errors
-    /// A [`Rejection`] where it is none.
-    pub fn from_json(value: &[u8]) -> Result<Self, Rejection> {
-        serde_json::from_slice(value).map_err(|error| Rejection::new(Reason::WrongShape, error.to_string()))
-    }
-
     /// Whether it says that it owns the partition.
     #[must_use]
     pub fn owns(&self, partition: i32) -> bool {
@@ -116,8 +141,16 @@ mod tests {
             trouble: String::new(),
             is_slowed: false,
         };
-        assert_eq!(SinkStatus::from_json(&status.to_json()).unwrap(), status);
         assert!(status.owns(4) && !status.owns(5));
-        assert!(SinkStatus::from_json(b"{}").is_err(), "a record of another kind is none");
+        let source = SourceStatus {
+            replica: "ingest-1".to_owned(),
+            host: "stream.wikimedia.org".to_owned(),
+            connected_at_ms: Some(5),
+            trouble: String::new(),
+        };
+        for word in [Word::Sink(status), Word::Source(source)] {
+            assert_eq!(Word::from_json(&word.to_json()).unwrap(), word);
+        }
+        assert!(Word::from_json(b"{}").is_err(), "a record of another kind is none");
     }
 }

@@ -11,9 +11,13 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Failure, Metrics, Service, metrics};
 
+/// How long the last answers may take to reach their clients.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often the runtime's own figures are taken.
 const RUNTIME_SAMPLE: Duration = Duration::from_secs(5);
 
@@ -33,17 +37,34 @@ pub async fn start_with(service: &Service, http: SocketAddr, routes: Router) -> 
     let listener = listen(http).await?;
     let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
     let app = router(service).merge(routes);
-    let stopped = service.shutdown.clone();
-    // The server outlives the shutdown's beginning, so that `/livez` answers until the process ends.
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
+    let end = CancellationToken::new();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(end.clone().cancelled_owned());
+    let serving = tokio::spawn(async move {
+        if let Err(error) = serving.await {
             tracing::warn!(%error, "admin server ended");
         }
-        drop(stopped);
     });
     tokio::spawn(sample_runtime(service.metrics.clone()));
     service.serves_at(address);
+    service.served_by(Server { end, serving });
     Ok(address)
+}
+
+/// A running admin server. It outlives the shutdown's beginning: `/livez` answers until every task has ended.
+#[derive(Debug)]
+pub(crate) struct Server {
+    end: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Ends it once what it began to say is said; a client that does not listen is left alone after a while.
+    pub(crate) async fn end(self) {
+        self.end.cancel();
+        if tokio::time::timeout(LAST_WORDS, self.serving).await.is_err() {
+            tracing::debug!("clients of the admin server were still connected at the end");
+        }
+    }
 }
 
 /// Listens on an address, or says in one sentence what to do.

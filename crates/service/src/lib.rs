@@ -48,7 +48,7 @@ pub mod telemetry;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::Args;
 pub use tokio_util::sync::CancellationToken;
@@ -76,6 +76,8 @@ pub struct Service {
     pub shutdown: CancellationToken,
     /// Where the admin routes are served.
     pub(crate) address: Arc<OnceLock<SocketAddr>>,
+    /// Who serves them.
+    server: Arc<Mutex<Option<admin::Server>>>,
 }
 
 impl Service {
@@ -85,7 +87,16 @@ impl Service {
         let metrics = Metrics::new(name);
         let health = Health::new(&metrics);
         let tasks = Tasks::new(shutdown.clone(), health.clone(), &metrics);
-        Self { name, replica: name.to_owned(), metrics, health, tasks, shutdown, address: Arc::default() }
+        Self {
+            name,
+            replica: name.to_owned(),
+            metrics,
+            health,
+            tasks,
+            shutdown,
+            address: Arc::default(),
+            server: Arc::default(),
+        }
     }
 
     /// Notes where the admin routes are served.
@@ -94,8 +105,12 @@ impl Service {
         let _ = self.address.set(address);
     }
 
+    pub(crate) fn served_by(&self, server: admin::Server) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
     /// Waits until the service ends: on shutdown, when every task is done or the limit is over, and at once
-    /// where a task failed.
+    /// where a task failed. The last answers of the admin server are waited for.
     ///
     /// # Errors
     /// What the first failing task said.
@@ -103,6 +118,10 @@ impl Service {
         // Only now: a start that fails says one sentence and nothing else.
         tracing::info!(address = self.address.get().map(tracing::field::display), "started");
         let result = self.tasks.finish().await;
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.end().await;
+        }
         let seconds = self.tasks.stopping_for().as_secs_f64();
         self.metrics.set_shutdown_seconds(seconds);
         tracing::info!(seconds, "stopped");

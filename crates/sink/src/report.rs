@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kafka::{Membership, Reporter};
-use schema::control::{Moment, OwnedPartition, SinkStatus};
+use schema::control::{Moment, OwnedPartition, SinkStatus, Word};
 use uuid::Uuid;
 
 use crate::Config;
@@ -97,7 +97,7 @@ impl Report {
         };
         self.number += 1;
         (self.told, self.told_stored) = (Instant::now(), self.stored);
-        self.reporter.tell(&self.replica, &status.to_json());
+        self.reporter.tell(&self.replica, &Word::Sink(status).to_json());
         if moment == Moment::Leaving {
             self.reporter.finish(FAREWELL_LIMIT);
         }

@@ -41,6 +41,8 @@ pub struct Site {
     pub control: Option<Control>,
     /// The compose files that the stack was started with, as `COMPOSE_FILE` has them; empty where it was not.
     pub compose_file: String,
+    /// Where Grafana is; empty where there is none.
+    pub grafana_url: String,
     /// Pages at once, at most.
     pub max_clients: usize,
     /// Ends every stream.
@@ -52,8 +54,9 @@ impl Site {
     /// A site without pages yet.
     #[must_use]
     pub fn new(live: Arc<Live>, control: Option<Control>, config: &Config, shutdown: CancellationToken) -> Self {
-        let (max_clients, compose_file) = (config.max_clients, config.compose_file.clone());
-        Self { live, control, compose_file, max_clients, shutdown, clients: Arc::default() }
+        let (compose_file, grafana_url) = (config.compose_file.clone(), config.grafana_url.clone());
+        let max_clients = config.max_clients;
+        Self { live, control, compose_file, grafana_url, max_clients, shutdown, clients: Arc::default() }
     }
 }
 

@@ -38,7 +38,7 @@ fn describe() -> Value {
             "responses": { "200": answer("The snapshot.", "application/json", json!(snapshot)), "304": { "description": "Unchanged." } },
         }},
         "/api/stream": { "get": {
-            "summary": "The same as it changes: server-sent events hello, snapshot, group, rebalance, rates, edits and bye; the data of each but hello and bye is {seq, ts, data}.",
+            "summary": "The same as it changes: server-sent events hello, snapshot, group, rebalance, rates, edits, alert and bye; the data of each but hello and bye is {seq, ts, data}.",
             "responses": {
                 "200": answer("The stream.", "text/event-stream", json!({ "type": "string" })),
                 "503": { "description": "As many pages are open as may be; Retry-After says when to come again." },

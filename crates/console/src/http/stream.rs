@@ -96,7 +96,14 @@ fn sse(event: &Event) -> SseEvent {
 fn hello(site: &Site) -> SseEvent {
     let token = site.control.as_ref().map(|control| control.token.as_str());
     let run = site.live.run();
-    let data = json!({ "version": env!("CARGO_PKG_VERSION"), "run": run, "control": token, "compose": site.compose_file, "ts": now_ms() });
+    let data = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "run": run,
+        "control": token,
+        "compose": site.compose_file,
+        "grafana": site.grafana_url,
+        "ts": now_ms(),
+    });
     SseEvent::default().event("hello").retry(RETRY).data(data.to_string())
 }
 

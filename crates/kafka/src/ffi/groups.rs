@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char};
-use std::ptr;
-use std::time::Duration;
+use std::ptr::{self, NonNull};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -41,49 +41,86 @@ pub struct MemberDescription {
     pub target: Option<BTreeSet<TopicPartition>>,
 }
 
-/// Describes groups; one that nobody is in has no members.
+/// How long librdkafka may wait for a coordinator by itself; whoever asks waits as long as he likes.
 ///
-/// # Errors
-/// A coordinator does not answer within `limit`, or refuses.
-pub fn describe_groups<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    groups: &[&str],
-    limit: Duration,
-) -> KafkaResult<Vec<GroupDescription>> {
-    let names: Vec<CString> = groups.iter().filter_map(|name| CString::new(*name).ok()).collect();
-    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: every object made here is destroyed here, in reverse order, after its last use; what the event owns is
-    // copied out before that. `names` outlives the call, which copies them anyway.
-    unsafe {
-        let client = consumer.client().native_ptr();
-        let queue = rdsys::rd_kafka_queue_new(client);
-        let options = rdsys::rd_kafka_AdminOptions_new(
-            client,
-            rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
-        );
-        // Within a kilobyte of text librdkafka says what it does not like; the limit is in bounds, so it likes it.
-        rdsys::rd_kafka_AdminOptions_set_request_timeout(options, millis(limit), ptr::null_mut(), 0);
-        rdsys::rd_kafka_DescribeConsumerGroups(client, pointers.as_mut_ptr(), pointers.len(), options, queue);
-        let event = rdsys::rd_kafka_queue_poll(queue, millis(limit + Duration::from_secs(1)));
-        let described = described(event);
-        if !event.is_null() {
-            rdsys::rd_kafka_event_destroy(event);
+/// librdkafka 2.12 aborts the process where its own time is up first and the coordinator comes back after that:
+/// it answers a second time, into memory that the first answer freed (confluentinc/librdkafka#4605).
+const FOR_LONG: Duration = Duration::from_secs(3_600);
+
+/// A description that was asked for, and may not have come yet.
+#[derive(Debug)]
+pub struct Asked {
+    queue: NonNull<rdsys::rd_kafka_queue_t>,
+    since: Instant,
+}
+
+// SAFETY: librdkafka's queues are locked by themselves, and this is the only handle to this one.
+unsafe impl Send for Asked {}
+
+impl Asked {
+    /// Asks for one group; one that nobody is in has no members. It has to be dropped before the client is.
+    ///
+    /// # Errors
+    /// The name holds a zero byte.
+    pub fn about<C: ConsumerContext>(consumer: &BaseConsumer<C>, group: &str) -> KafkaResult<Self> {
+        let unknown = || KafkaError::AdminOp(RDKafkaErrorCode::InvalidGroupId);
+        let name = CString::new(group).map_err(|_| unknown())?;
+        let mut names: [*const c_char; 1] = [name.as_ptr()];
+        // SAFETY: `name` outlives the call, which copies it; the options are made and destroyed here; the queue is
+        // destroyed once, by `drop`.
+        unsafe {
+            let client = consumer.client().native_ptr();
+            let queue = NonNull::new(rdsys::rd_kafka_queue_new(client)).ok_or_else(unknown)?;
+            let options = rdsys::rd_kafka_AdminOptions_new(
+                client,
+                rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            );
+            // What it does not like it says in the buffer, which is not there: the limit is in bounds.
+            rdsys::rd_kafka_AdminOptions_set_request_timeout(options, millis(FOR_LONG), ptr::null_mut(), 0);
+            rdsys::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), names.len(), options, queue.as_ptr());
+            rdsys::rd_kafka_AdminOptions_destroy(options);
+            Ok(Self { queue, since: Instant::now() })
         }
-        rdsys::rd_kafka_AdminOptions_destroy(options);
-        rdsys::rd_kafka_queue_destroy(queue);
-        described
+    }
+
+    /// When it was asked for.
+    #[must_use]
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The description; `None` where it does not come within `limit`, and may come later.
+    ///
+    /// # Errors
+    /// The coordinator refuses.
+    pub fn answer(&self, limit: Duration) -> Option<KafkaResult<GroupDescription>> {
+        // SAFETY: the queue lives as long as `self`; the event is destroyed here, once, and what it owns is copied out
+        // before that.
+        unsafe {
+            let event = rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), millis(limit));
+            if event.is_null() {
+                return None;
+            }
+            let described = described(event);
+            rdsys::rd_kafka_event_destroy(event);
+            Some(described)
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // SAFETY: made by `about`, and destroyed nowhere else; an answer that comes later finds nobody and is dropped.
+        unsafe { rdsys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
 }
 
 /// # Safety
-/// `event` is null or a live event.
-unsafe fn described(event: *mut rdsys::rd_kafka_event_t) -> KafkaResult<Vec<GroupDescription>> {
+/// `event` is a live event.
+unsafe fn described(event: *mut rdsys::rd_kafka_event_t) -> KafkaResult<GroupDescription> {
     let no_answer = || KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut);
-    if event.is_null() {
-        return Err(no_answer());
-    }
-    // SAFETY: the event lives by the caller's promise, and owns the array of descriptions, which is read within its
-    // `count` only.
+    // SAFETY: the event lives by the caller's promise, and owns the array of descriptions, of which the first is read
+    // where there is one.
     unsafe {
         let code = rdsys::rd_kafka_event_error(event);
         if code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -95,7 +132,7 @@ unsafe fn described(event: *mut rdsys::rd_kafka_event_t) -> KafkaResult<Vec<Grou
         }
         let mut count = 0_usize;
         let groups = rdsys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-        (0..count).map(|at| group(*groups.add(at))).collect()
+        if count == 0 { Err(no_answer()) } else { group(*groups) }
     }
 }
 

@@ -19,7 +19,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use uuid::Uuid;
 
 pub use consume::{Fetched, PartitionQueue};
-pub use groups::{GroupDescription, MemberDescription, describe_groups};
+pub use groups::{Asked, GroupDescription, MemberDescription};
 pub use membership::{Membership, membership};
 pub use produce::{TopicHandle, produce};
 pub use settings::setting_names;

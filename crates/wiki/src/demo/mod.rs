@@ -103,7 +103,7 @@ async fn run(options: Options) -> Result<Report, Failure> {
     let kafka_config = cluster.config.clone();
     let (failures, mut failed) = mpsc::unbounded_channel();
     let (control, mut wishes) = controls::controls();
-    let http = start_console(&options, &kafka_config, control, &parts, &failures).await?;
+    let (http, console) = start_console(&options, &kafka_config, control, &parts, &failures).await?;
     let ingest = serve_part("ingest", http, 1, &parts).await?;
     let enricher = serve_part("enricher", http, 2, &parts).await?;
     let metrics = [("console", http), ("ingest", ingest.1), ("enricher", enricher.1)];
@@ -128,6 +128,8 @@ async fn run(options: Options) -> Result<Report, Failure> {
     };
     sinks.stop_all();
     parts.cancel();
+    // Pages are told that this is the end. It takes no longer than a service's end may.
+    let _ = console.await;
     cluster.stop();
     report
 }
@@ -165,14 +167,14 @@ async fn start_console(
     control: console::control::Control,
     parts: &CancellationToken,
     failures: &mpsc::UnboundedSender<Failure>,
-) -> Result<SocketAddr, Failure> {
+) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), Failure> {
     let console = Service::new("console", parts.child_token());
     let mut config: console::Config = defaults()?;
     config.kafka = kafka.clone();
     let routes = console::attach(config, &console, Some(control))?;
     let http = service::admin::start_with(&console, options.http, routes).await?;
-    tokio::spawn(told(async move { console.finish().await }, failures.clone()));
-    Ok(http)
+    let running = tokio::spawn(told(async move { console.finish().await }, failures.clone()));
+    Ok((http, running))
 }
 
 /// Ingest and enricher, the very `run` of the services.
