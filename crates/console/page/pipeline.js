@@ -52,8 +52,8 @@ export class Pipeline {
     const steps = [
       ["ingest \u2192 raw topic", `${number(flow.raw_rate, 0)}/s`, "from the stream"],
       ["enricher \u2192 edits topic", `${number(flow.events_rate, 0)}/s`, `lag ${number(flow.enricher_lag)}`],
-      ["sinks \u2192 table", `${number(flow.stored_rate, 1)}/s`, `lag ${number(flow.sink_lag)}; ${number(flow.stored)} stored while the console watched`],
-      ["set aside", number(aside), reasons.map(([reason, count]) => `${reason} ${number(count)}`).join(", ") || "dead letters while the console watched"],
+      ["sinks \u2192 table", `${number(flow.stored_rate, 1)}/s`, `lag ${number(flow.sink_lag)}; ${number(flow.stored)} so far`],
+      ["set aside", number(aside), reasons.map(([reason, count]) => `${reason} ${number(count)}`).join(", ") || "no dead letters"],
     ];
     const key = ([name]) => `${name} ${this.#model.grafana}`;
     keyed(by("strip"), steps, key, ([name]) => el("li", {}, el("small", {}, this.#linked(name)), el("b"), el("small")), (step, [, big, small]) => {
