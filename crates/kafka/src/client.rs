@@ -135,19 +135,7 @@ impl Kafka {
         config.set("enable.partition.eof", "false");
         // Longer than the longest write that is tried before the partition is given up.
         config.set("max.poll.interval.ms", "60000");
-        let session_ms = self.session_timeout.as_millis().to_string();
-        match rebalancing {
-            // Here the broker decides on session and assignment; librdkafka refuses both settings.
-            Rebalancing::Consumer => config.set("group.protocol", "consumer"),
-            Rebalancing::Cooperative => config
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", &session_ms)
-                .set("heartbeat.interval.ms", "500"),
-            Rebalancing::Eager => config
-                .set("partition.assignment.strategy", "range")
-                .set("session.timeout.ms", &session_ms)
-                .set("heartbeat.interval.ms", "500"),
-        };
+        self.set_rebalancing(&mut config, rebalancing);
         let context = GroupContext::new(Context::new(self.metrics.clone()));
         let consumer = self
             .passed_through(config)
@@ -234,17 +222,55 @@ impl Kafka {
     ///
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
-    pub fn console(&self, group: Option<&str>, from_beginning: bool) -> Result<BaseConsumer<Context>, Error> {
-        let mut config = self.consumer_base(group.unwrap_or("wikipedia-console"));
+    pub fn console(
+        &self,
+        group: Option<(&str, Rebalancing)>,
+        from_beginning: bool,
+    ) -> Result<BaseConsumer<Context>, Error> {
+        let mut config = self.consumer_base(group.map_or("wikipedia-console", |(group, _)| group));
         config
             .set("enable.auto.commit", if group.is_some() { "true" } else { "false" })
             // The caller stores what it has printed: closing a consumer polls away what is left in its queue, and
             // would store that too.
             .set("enable.auto.offset.store", "false")
             .set("auto.commit.interval.ms", "500")
-            .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("auto.offset.reset", if from_beginning { "earliest" } else { "latest" });
+        if let Some((_, rebalancing)) = group {
+            self.set_rebalancing(&mut config, rebalancing);
+        }
         self.create(config, "consumer")
+    }
+
+    /// How a member of a consumer group takes part.
+    fn set_rebalancing(&self, config: &mut ClientConfig, rebalancing: Rebalancing) {
+        let session_ms = self.session_timeout.as_millis().to_string();
+        match rebalancing {
+            // Here the broker decides on session and assignment; librdkafka refuses both settings.
+            Rebalancing::Consumer => config.set("group.protocol", "consumer"),
+            Rebalancing::Cooperative => config
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", &session_ms)
+                .set("heartbeat.interval.ms", "500"),
+            Rebalancing::Eager => config
+                .set("partition.assignment.strategy", "range")
+                .set("session.timeout.ms", &session_ms)
+                .set("heartbeat.interval.ms", "500"),
+        };
+    }
+
+    /// The settings of a console's producer: nothing is said to be delivered that is not on every copy in sync, and a key
+    /// has the partition that Java's clients give it.
+    #[must_use]
+    pub fn console_producer(&self) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", "30000")
+            .set("statistics.interval.ms", "0");
+        self.passed_through(config)
     }
 
     /// A reader that is assigned to whatever it should follow, and steps over what is gone.

@@ -1,12 +1,13 @@
 //! Subcommands.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, demo, reference, tail, top};
+use crate::{audit, consume, demo, groups, produce, reference, top, topics};
 
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
@@ -20,14 +21,36 @@ struct Cli {
 enum Command {
     /// Run everything on this machine: embedded broker, ingest, enricher, sinks into SQLite.
     Demo(demo::Options),
+    /// Write records to a topic.
+    Produce(produce::Options),
     /// Print a topic's records.
-    Tail(tail::Options),
+    Consume(consume::Options),
+    /// Print the edits as they come, for people.
+    Tail(consume::TailOptions),
+    /// Topics: list, create, describe, delete.
+    #[command(subcommand)]
+    Topics(topics::Action),
+    /// Consumer groups: list, describe.
+    #[command(subcommand)]
+    Groups(groups::Action),
+    /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
+    Broker(Broker),
     /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
     /// Show who owns which partition, how much flows and what is wrong, in the terminal.
     Top(top::Options),
     /// List every metric of every service, as Markdown.
     Metrics,
+    /// Print a script that completes these commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Run one service in this binary: ingest, enricher, sink, console or simulator, with its own options.
     #[command(disable_help_flag = true)]
     Run {
@@ -39,6 +62,36 @@ enum Command {
     },
 }
 
+/// Options of `wiki broker`.
+#[derive(clap::Args, Debug)]
+struct Broker {
+    /// Loopback port; 0 takes a free one.
+    #[arg(long, env = "WIKI_BROKER_PORT", default_value_t = 9092)]
+    port: u16,
+    /// Mebibytes of records kept over all partitions; the oldest go first.
+    #[arg(long, env = "WIKI_BROKER_MEMORY_MIB", default_value_t = 512)]
+    memory_mib: usize,
+}
+
+impl Broker {
+    fn run(&self) -> Result<(), Failure> {
+        let config = broker::Config { port: self.port, max_bytes: self.memory_mib << 20, ..broker::Config::default() };
+        let broker = broker::Broker::start(config).map_err(|error| {
+            Failure::Runtime(format!(
+                "cannot listen on port {}: {error}; stop what listens there or give another --port",
+                self.port
+            ))
+        })?;
+        println!("{}\nlistening on {}", broker::NOTICE, broker.address());
+        service::block_on(async {
+            let shutdown = service::CancellationToken::new();
+            service::shutdown::on_signals(&shutdown);
+            shutdown.cancelled().await;
+            Ok(())
+        })
+    }
+}
+
 /// Parses the command line and runs what it asks for.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -47,16 +100,32 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Demo(options) => demo::main(options),
-        Command::Tail(options) => tail::main(&options).map(|()| ExitCode::SUCCESS),
+        Command::Produce(options) => produce::main(&options).map(|()| ExitCode::SUCCESS),
+        Command::Consume(options) => consume::main(options).map(|()| ExitCode::SUCCESS),
+        Command::Tail(options) => consume::tail(options).map(|()| ExitCode::SUCCESS),
+        Command::Topics(action) => topics::main(&action).map(|()| ExitCode::SUCCESS),
+        Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
+        Command::Broker(broker) => broker.run().map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
             print!("{}", reference::metrics());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "wiki", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => man(&folder).map(|()| ExitCode::SUCCESS),
         Command::Run { service, options } => run(&service, options),
     };
     result.unwrap_or_else(|failure| failure.report("wiki"))
+}
+
+fn man(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .map_err(|error| Failure::Config(format!("{} cannot be written: {error}", folder.display())))
 }
 
 fn run(name: &str, options: Vec<OsString>) -> Result<ExitCode, Failure> {

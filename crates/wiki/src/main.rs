@@ -2,10 +2,13 @@
 
 mod audit;
 mod cli;
+mod consume;
 mod demo;
+mod groups;
+mod produce;
 mod reference;
-mod tail;
 mod top;
+mod topics;
 
 use std::process::ExitCode;
 

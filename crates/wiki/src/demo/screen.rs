@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use schema::Edit;
 use service::CancellationToken;
 
-use crate::tail::pretty;
+use crate::consume::pretty;
 
 /// Edits shown a second at most; the rest is counted.
 const SHOWN_PER_SECOND: u32 = 10;

@@ -1,0 +1,141 @@
+//! Consumer groups: who is in them, who owns what, how far they are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka::{Kafka, KafkaConfig, TopicPartition};
+use rdkafka::consumer::Consumer as _;
+use serde_json::{Value, json};
+use service::Failure;
+
+use crate::topics::{client, failed, metadata};
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What `wiki groups` does.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Action {
+    /// List consumer groups with their state.
+    List {
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        kafka: KafkaConfig,
+    },
+    /// Describe a consumer group: members, what each owns, committed offsets, lag.
+    Describe {
+        /// Its name.
+        group: String,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        kafka: KafkaConfig,
+    },
+}
+
+/// Runs `wiki groups`.
+pub(crate) fn main(action: &Action) -> Result<(), Failure> {
+    match action {
+        Action::List { json, kafka } => list(&client(kafka)?, *json),
+        Action::Describe { group, json, kafka } => describe(&client(kafka)?, group, *json),
+    }
+}
+
+fn list(kafka: &Kafka, json: bool) -> Result<(), Failure> {
+    let reader = kafka.reader("wikipedia-console").map_err(|error| failed(&error))?;
+    let listed = reader
+        .fetch_group_list(None, ANSWER_LIMIT)
+        .map_err(|error| Failure::Runtime(format!("the consumer groups cannot be listed: {error}")))?;
+    let mut names: Vec<&str> = listed.groups().iter().map(rdkafka::groups::GroupInfo::name).collect();
+    names.sort_unstable();
+    let mut groups = Vec::new();
+    for name in names {
+        let described = kafka.group_view(name).and_then(|mut view| view.describe(ANSWER_LIMIT));
+        let described = described.map_err(|error| failed(&error))?;
+        groups.push((name, described));
+    }
+    if json {
+        let one = |(name, group): &(&str, kafka::GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
+        println!("{}", Value::Array(groups.iter().map(one).collect()));
+        return Ok(());
+    }
+    println!("{:<32} {:<20} {:<9} {:>7}", "consumer group", "state", "protocol", "members");
+    for (name, group) in groups {
+        println!("{name:<32} {:<20} {:<9} {:>7}", group.state, group.protocol, group.members.len());
+    }
+    Ok(())
+}
+
+/// A partition that the group owns or has committed for.
+struct Standing {
+    owner: Option<String>,
+    committed: Option<i64>,
+    end: i64,
+    /// Records not committed yet.
+    lag: i64,
+}
+
+fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
+    let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
+    let described = view.describe(ANSWER_LIMIT).map_err(|error| failed(&error))?;
+    if described.state.eq_ignore_ascii_case("dead") {
+        return Err(Failure::Config(format!(
+            "there is no consumer group {group}; `wiki groups list` lists those that there are"
+        )));
+    }
+    let mut owners: BTreeMap<TopicPartition, String> = BTreeMap::new();
+    for member in &described.members {
+        owners.extend(member.owned.iter().map(|at| (at.clone(), member.client_id.clone())));
+    }
+    let mut standings = BTreeMap::new();
+    let partitions = partitions(kafka)?;
+    let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
+    for at in partitions {
+        let (owner, committed) = (owners.get(&at).cloned(), committed.get(&at).copied());
+        if owner.is_none() && committed.is_none() {
+            continue;
+        }
+        let bounds = view.bounds(&at, ANSWER_LIMIT).map_err(|error| failed(&error))?;
+        let lag = (bounds.end - committed.unwrap_or(bounds.start).max(bounds.start)).max(0);
+        standings.insert(at, Standing { owner, committed, end: bounds.end, lag });
+    }
+    if json {
+        let members = described.members.iter().map(|member| {
+            let owned: Vec<String> = member.owned.iter().map(|at| format!("{}:{}", at.topic, at.partition)).collect();
+            json!({ "id": member.id, "client_id": member.client_id, "host": member.host, "owned": owned })
+        });
+        let partitions = standings.iter().map(|(at, standing)| {
+            json!({ "topic": at.topic, "partition": at.partition, "owner": standing.owner,
+                    "committed": standing.committed, "end": standing.end, "lag": standing.lag })
+        });
+        println!(
+            "{}",
+            json!({ "group": group, "state": described.state, "protocol": described.protocol,
+                    "members": members.collect::<Vec<_>>(), "partitions": partitions.collect::<Vec<_>>() })
+        );
+        return Ok(());
+    }
+    println!("{group}: {}, {} protocol, {} members", described.state, described.protocol, described.members.len());
+    println!("{:<24} {:>9} {:>10} {:>9} {:>7}  owner", "topic", "partition", "committed", "end", "lag");
+    for (at, Standing { owner, committed, end, lag }) in &standings {
+        let committed = committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+        let owner = owner.as_deref().unwrap_or("nobody");
+        println!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition);
+    }
+    Ok(())
+}
+
+/// Every partition of the cluster but Kafka's own.
+fn partitions(kafka: &Kafka) -> Result<Vec<TopicPartition>, Failure> {
+    let metadata = metadata(kafka)?;
+    let topics = metadata.topics().iter().filter(|topic| !topic.name().starts_with("__"));
+    Ok(topics
+        .flat_map(|topic| {
+            let at = |partition: i32| TopicPartition { topic: topic.name().to_owned(), partition };
+            topic.partitions().iter().map(move |partition| at(partition.id()))
+        })
+        .collect())
+}
