@@ -14,7 +14,7 @@ setup: ## What the build needs: installed where that is allowed, else named
 	@./deploy/setup.sh
 
 build: setup ## All binaries, into target/debug
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins --examples
 
 demo: setup ## Everything on this machine, edits on a page and in the terminal; Ctrl-C ends it with an audit
 	$(CARGO) build --package wiki --bin wiki

@@ -33,6 +33,7 @@ pub mod groups;
 pub mod guarded;
 pub mod http;
 pub mod kafka;
+pub mod pages;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;

@@ -469,7 +469,7 @@ impl<'a> Term<'a> {
             self.report.passed();
             let left = deadline.saturating_duration_since(Instant::now()).min(report::EVERY);
             // A stop or the time: either is looked at above.
-            let _ = self.context.runtime.block_on(tokio::time::timeout(left, stop.cancelled()));
+            let _ = self.context.runtime.block_on(async { tokio::time::timeout(left, stop.cancelled()).await });
         }
         !stop.is_cancelled()
     }

@@ -58,6 +58,8 @@ impl Tail {
     /// [`Error::Doubt`] where the cluster does not answer.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
         let doing = || format!("look up topic {topic}");
+        // Errors of connections come as events: while no broker is there they would pile up.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
         let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_LIMIT).map_err(Error::doubt(doing()))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(code) = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, consume, demo, groups, produce, reference, top, topics};
+use crate::{audit, consume, demo, groups, out, produce, reference, top, topics};
 
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
@@ -109,11 +109,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(options) => audit::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
-            print!("{}", reference::metrics());
+            out::line(reference::metrics().trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "wiki", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wiki", &mut script);
+            out::line(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { folder } => man(&folder).map(|()| ExitCode::SUCCESS),

@@ -8,6 +8,8 @@ use rdkafka::consumer::Consumer as _;
 use serde_json::{Value, json};
 use service::Failure;
 
+use crate::out::line;
+
 use crate::topics::{client, failed, metadata};
 
 /// How long one answer may take.
@@ -59,12 +61,12 @@ fn list(kafka: &Kafka, json: bool) -> Result<(), Failure> {
     }
     if json {
         let one = |(name, group): &(&str, kafka::GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
-        println!("{}", Value::Array(groups.iter().map(one).collect()));
+        line(format!("{}", Value::Array(groups.iter().map(one).collect())));
         return Ok(());
     }
-    println!("{:<32} {:<20} {:<9} {:>7}", "consumer group", "state", "protocol", "members");
+    line(format!("{:<32} {:<20} {:<9} {:>7}", "consumer group", "state", "protocol", "members"));
     for (name, group) in groups {
-        println!("{name:<32} {:<20} {:<9} {:>7}", group.state, group.protocol, group.members.len());
+        line(format!("{name:<32} {:<20} {:<9} {:>7}", group.state, group.protocol, group.members.len()));
     }
     Ok(())
 }
@@ -74,8 +76,8 @@ struct Standing {
     owner: Option<String>,
     committed: Option<i64>,
     end: i64,
-    /// Records not committed yet.
-    lag: i64,
+    /// Records not committed yet; unknown where nothing ever was.
+    lag: Option<i64>,
 }
 
 fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
@@ -99,7 +101,7 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
             continue;
         }
         let bounds = view.bounds(&at, ANSWER_LIMIT).map_err(|error| failed(&error))?;
-        let lag = (bounds.end - committed.unwrap_or(bounds.start).max(bounds.start)).max(0);
+        let lag = committed.map(|committed| (bounds.end - committed.max(bounds.start)).max(0));
         standings.insert(at, Standing { owner, committed, end: bounds.end, lag });
     }
     if json {
@@ -111,19 +113,20 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
             json!({ "topic": at.topic, "partition": at.partition, "owner": standing.owner,
                     "committed": standing.committed, "end": standing.end, "lag": standing.lag })
         });
-        println!(
+        line(format!(
             "{}",
             json!({ "group": group, "state": described.state, "protocol": described.protocol,
                     "members": members.collect::<Vec<_>>(), "partitions": partitions.collect::<Vec<_>>() })
-        );
+        ));
         return Ok(());
     }
-    println!("{group}: {}, {} protocol, {} members", described.state, described.protocol, described.members.len());
-    println!("{:<24} {:>9} {:>10} {:>9} {:>7}  owner", "topic", "partition", "committed", "end", "lag");
+    line(format!("{group}: {}, {} protocol, {} members", described.state, described.protocol, described.members.len()));
+    line(format!("{:<24} {:>9} {:>10} {:>9} {:>7}  owner", "topic", "partition", "committed", "end", "lag"));
     for (at, Standing { owner, committed, end, lag }) in &standings {
-        let committed = committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+        let known = |number: &Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let (committed, lag) = (known(committed), known(lag));
         let owner = owner.as_deref().unwrap_or("nobody");
-        println!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition);
+        line(format!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod cli;
 mod consume;
 mod demo;
 mod groups;
+mod out;
 mod produce;
 mod reference;
 mod top;

@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// The same as JSON objects.
     #[arg(long)]
     json: bool,
+    /// Who has to have a record before it counts as delivered: all copies in sync, the leader, or nobody.
+    #[arg(long, value_enum, default_value = "all")]
+    acks: Acks,
     /// End without waiting for delivery, as a careless program does, and say how many records that loses.
     #[arg(long)]
     no_flush: bool,
@@ -57,6 +60,19 @@ pub(crate) struct Options {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a header is NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Who has to have a record before it counts as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Acks {
+    /// Every copy in sync.
+    All,
+    /// The leader alone: what it has and nobody else can be lost with it.
+    #[value(name = "1")]
+    Leader,
+    /// Nobody: delivered means sent.
+    #[value(name = "0")]
+    Nobody,
 }
 
 /// How reports are printed.
@@ -135,8 +151,17 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
         (false, false) => Printed::Nothing,
     };
     let reports = Reports { printed, tally: Mutex::default() };
-    let producer: BaseProducer<Reports> = kafka
-        .console_producer()
+    let mut config = kafka.console_producer();
+    match options.acks {
+        Acks::All => {}
+        Acks::Leader => {
+            config.set("enable.idempotence", "false").set("acks", "1");
+        }
+        Acks::Nobody => {
+            config.set("enable.idempotence", "false").set("acks", "0");
+        }
+    }
+    let producer: BaseProducer<Reports> = config
         .create_with_context(reports)
         .map_err(|error| Failure::Config(format!("the producer cannot be made: {error}; check -X")))?;
     let handed = send_all(&producer, options)?;
@@ -217,7 +242,8 @@ fn conclude(producer: BaseProducer<Reports>, options: &Options, handed: u64) -> 
     }
     match reason {
         None => {
-            eprintln!("{delivered} records delivered to {}", options.topic);
+            let records = if delivered == 1 { "record" } else { "records" };
+            eprintln!("{delivered} {records} delivered to {}", options.topic);
             Ok(())
         }
         Some(reason) => Err(Failure::Runtime(format!("{failed} of {handed} records were not delivered: {reason}"))),

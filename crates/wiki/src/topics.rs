@@ -11,6 +11,8 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use serde_json::{Value, json};
 use service::{Failure, Metrics};
 
+use crate::out::line;
+
 /// How long one answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -121,12 +123,12 @@ fn list(kafka: &Kafka, internal: bool, json: bool) -> Result<(), Failure> {
     let copies = |topic: &MetadataTopic| topic.partitions().first().map_or(0, |first| first.replicas().len());
     if json {
         let one = |topic: &&MetadataTopic| json!({ "topic": topic.name(), "partitions": topic.partitions().len(), "copies": copies(topic) });
-        println!("{}", Value::Array(topics.iter().map(one).collect()));
+        line(format!("{}", Value::Array(topics.iter().map(one).collect())));
         return Ok(());
     }
-    println!("{:<32} {:>10} {:>6}", "topic", "partitions", "copies");
+    line(format!("{:<32} {:>10} {:>6}", "topic", "partitions", "copies"));
     for topic in topics {
-        println!("{:<32} {:>10} {:>6}", topic.name(), topic.partitions().len(), copies(topic));
+        line(format!("{:<32} {:>10} {:>6}", topic.name(), topic.partitions().len(), copies(topic)));
     }
     Ok(())
 }
@@ -155,7 +157,7 @@ fn create(
     }
     let counted = |count: i32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let (partitions, copies) = (counted(partitions, "partition", "partitions"), counted(copies, "copy", "copies"));
-    println!("{topic} made: {partitions}, {copies} of each");
+    line(format!("{topic} made: {partitions}, {copies} of each"));
     Ok(())
 }
 
@@ -190,26 +192,29 @@ fn describe(kafka: &Kafka, topic: &str, json: bool) -> Result<(), Failure> {
     }
     partitions.sort_by_key(|partition| partition["partition"].as_i64());
     if json {
-        println!("{}", json!({ "topic": topic, "partitions": partitions, "settings": settings }));
+        line(format!("{}", json!({ "topic": topic, "partitions": partitions, "settings": settings })));
         return Ok(());
     }
-    println!("{:>9} {:>7} {:>12} {:>12} {:>9} {:>9}", "partition", "leader", "replicas", "in sync", "start", "end");
+    line(format!(
+        "{:>9} {:>7} {:>12} {:>12} {:>9} {:>9}",
+        "partition", "leader", "replicas", "in sync", "start", "end"
+    ));
     for at in &partitions {
         let brokers = |name: &str| {
             let ids = at[name].as_array().into_iter().flatten().map(ToString::to_string);
             ids.collect::<Vec<_>>().join(",")
         };
         let (replicas, in_sync) = (brokers("replicas"), brokers("in_sync"));
-        println!(
+        line(format!(
             "{:>9} {:>7} {replicas:>12} {in_sync:>12} {:>9} {:>9}",
             at["partition"].to_string(),
             at["leader"].to_string(),
             at["start"].to_string(),
             at["end"].to_string()
-        );
+        ));
     }
     for (name, value) in settings {
-        println!("{name}={value}");
+        line(format!("{name}={value}"));
     }
     Ok(())
 }
@@ -234,6 +239,6 @@ fn delete(kafka: &Kafka, topic: &str, yes: bool) -> Result<(), Failure> {
     for result in deleted {
         result.map_err(|(name, code)| Failure::Runtime(format!("topic {name} cannot be deleted: {code}")))?;
     }
-    println!("{topic} deleted");
+    line(format!("{topic} deleted"));
     Ok(())
 }

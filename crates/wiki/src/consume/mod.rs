@@ -9,10 +9,11 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use kafka::context::Context;
-use kafka::{KafkaConfig, Rebalancing};
+use kafka::{Kafka, KafkaConfig, Rebalancing};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
 use service::{CancellationToken, Failure};
 
 use crate::topics::{client, failed, partitions_of};
@@ -21,6 +22,8 @@ use format::Format;
 pub(crate) use format::pretty;
 use start::Start;
 
+/// How long the group's coordinator may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Options of `wiki consume`.
@@ -63,9 +66,15 @@ struct Reading {
     /// Join this consumer group: its members share the partitions, and go on where it left off.
     #[arg(long)]
     group: Option<String>,
+    /// What this member is called, by the broker and in `wiki groups describe`.
+    #[arg(long, default_value = "wiki-consume")]
+    name: String,
     /// How the group's partitions move when members come and go.
     #[arg(long, value_enum, default_value = "eager", requires = "group")]
     rebalance: Rebalancing,
+    /// Commit so many records at once before they are printed: what is between the two when a program dies is lost.
+    #[arg(long, value_name = "RECORDS", requires = "group", value_parser = clap::value_parser!(u64).range(1..))]
+    commit_before: Option<u64>,
     /// Whole records as JSON objects: the same as --format record.
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -119,7 +128,7 @@ struct Reader {
 
 impl Reader {
     fn open(topic: String, format: Format, reading: Reading) -> Result<Self, Failure> {
-        let kafka = client(&reading.kafka)?;
+        let kafka = client(&reading.kafka)?.named(&reading.name);
         let partitions = partitions_of(&kafka, &topic)?;
         let start = if reading.from_beginning { Start::Earliest } else { reading.from };
         if reading.group.is_some() && !matches!(start, Start::Earliest | Start::Latest) {
@@ -128,6 +137,9 @@ impl Reader {
                  begin elsewhere"
                     .to_owned(),
             ));
+        }
+        if let Some(group) = &reading.group {
+            expect_protocol(&kafka, group, reading.rebalance)?;
         }
         let group = reading.group.as_deref().map(|group| (group, reading.rebalance));
         let consumer = kafka.console(group, start == Start::Earliest).map_err(|error| failed(&error))?;
@@ -148,7 +160,7 @@ impl Reader {
     }
 
     fn run(mut self, shutdown: &CancellationToken) -> Result<(), Failure> {
-        let (mut printed, mut last) = (0, Instant::now());
+        let (mut printed, mut read, mut last) = (0, 0, Instant::now());
         let mut out = std::io::stdout().lock();
         while !shutdown.is_cancelled() && self.reading.max.is_none_or(|max| printed < max) {
             let polled = self.consumer.poll(POLL);
@@ -156,6 +168,10 @@ impl Reader {
             match &polled {
                 Some(Ok(record)) => {
                     self.ended.remove(&record.partition());
+                    if let Some(many) = self.reading.commit_before {
+                        self.commit_ahead(record, read, many)?;
+                    }
+                    read += 1;
                     if self.reading.filter.passes(record.payload().unwrap_or_default()) {
                         let written = writeln!(out, "{}", format::line(record, self.format)).and_then(|()| out.flush());
                         if written.is_err() {
@@ -188,9 +204,22 @@ impl Reader {
         Ok(())
     }
 
+    /// Commits ahead of what is printed: every so many records, all of them at once.
+    fn commit_ahead(&self, record: &BorrowedMessage<'_>, read: u64, many: u64) -> Result<(), Failure> {
+        if !read.is_multiple_of(many) {
+            return Ok(());
+        }
+        let mut ahead = TopicPartitionList::new();
+        let next = Offset::Offset(record.offset() + i64::try_from(many).unwrap_or(i64::MAX));
+        ahead
+            .add_partition_offset(record.topic(), record.partition(), next)
+            .and_then(|()| self.consumer.commit(&ahead, CommitMode::Sync))
+            .map_err(|error| self.unreadable(&error))
+    }
+
     /// What is printed is committed by and by, and at the end.
     fn store(&self, record: &BorrowedMessage<'_>) -> Result<(), Failure> {
-        if self.reading.group.is_none() {
+        if self.reading.group.is_none() || self.reading.commit_before.is_some() {
             return Ok(());
         }
         match self.consumer.store_offset_from_message(record) {
@@ -234,6 +263,21 @@ impl Reader {
             self.owned = owned;
         }
     }
+}
+
+/// A consumer group speaks one protocol at a time; whoever speaks another waits for ever.
+fn expect_protocol(kafka: &Kafka, group: &str, rebalance: Rebalancing) -> Result<(), Failure> {
+    let described = kafka.group_view(group).and_then(|mut view| view.describe(ANSWER_LIMIT));
+    let described = described.map_err(|error| failed(&error))?;
+    let is_new = rebalance == Rebalancing::Consumer;
+    if described.members.is_empty() || described.protocol.eq_ignore_ascii_case("consumer") == is_new {
+        return Ok(());
+    }
+    let other = if is_new { "--rebalance eager or cooperative" } else { "--rebalance consumer" };
+    Err(Failure::Config(format!(
+        "the members of {group} speak the {} protocol: join them with {other}, or wait until they are gone",
+        described.protocol.to_lowercase()
+    )))
 }
 
 fn names(partitions: &BTreeSet<i32>) -> String {
