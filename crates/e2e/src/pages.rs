@@ -95,6 +95,7 @@ pub struct Terminals {
     folder: TempDir,
     /// What the page says, and what it is here: addresses with ports.
     places: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     running: BTreeMap<String, Running>,
     begun: usize,
 }
@@ -109,7 +110,14 @@ impl Terminals {
         let folder = tempfile::tempdir().unwrap();
         let places =
             ports.iter().map(|port| (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()))).collect();
-        Self { folder, places, running: BTreeMap::new(), begun: 0 }
+        Self { folder, places, environment: Vec::new(), running: BTreeMap::new(), begun: 0 }
+    }
+
+    /// Sets a variable in every terminal.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Types a page, and compares.
@@ -157,6 +165,7 @@ impl Terminals {
             // As on a terminal; and no two pages that run at once meet on a port.
             .env("WIKI_LOG_FORMAT", "pretty")
             .env("WIKI_HTTP", "127.0.0.1:0")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -19,6 +19,12 @@ fn chapter(name: &str) {
     Terminals::open(&PORTS).run(name, &page);
 }
 
+#[test]
+fn what_other_tutorials_ask_for_is_a_command_here() {
+    let page = pages::read("docs").remove("from-other-tutorials").unwrap();
+    Terminals::open(&PORTS).run("from-other-tutorials", &page);
+}
+
 macro_rules! chapters {
     ($($story:ident: $name:literal,)*) => {
         $(#[test] fn $story() { chapter($name); })*

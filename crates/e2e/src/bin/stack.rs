@@ -1,18 +1,18 @@
-//! The compose stack, judged: `stack [moves] [alerts] [secure] [PROTOCOL …]`; all parts, and moves in all three
+//! The compose stack, judged: `stack [moves] [secure] [course] [alerts] [PROTOCOL …]`; all parts, and moves in all three
 //! protocols, where none is given.
 
 use std::process::ExitCode;
 
-use e2e::stack::{alerts, moves, secure};
+use e2e::stack::{alerts, course, moves, secure};
 
-const PARTS: [&str; 3] = ["moves", "secure", "alerts"];
+const PARTS: [&str; 4] = ["moves", "secure", "course", "alerts"];
 const PROTOCOLS: [&str; 3] = ["cooperative", "eager", "consumer"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let is_known = |word: &&String| PROTOCOLS.contains(&word.as_str()) || PARTS.contains(&word.as_str());
     if let Some(unknown) = words.iter().find(|word| !is_known(word)) {
-        eprintln!("stack: {unknown}? usage: stack [moves] [secure] [alerts] [cooperative] [eager] [consumer]");
+        eprintln!("stack: {unknown}? usage: stack [moves] [secure] [course] [alerts] [cooperative] [eager] [consumer]");
         return ExitCode::from(2);
     }
     let wants = |word: &str| words.iter().any(|wanted| wanted == word);
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     }
     if !any_part || wants("secure") {
         secure::tell();
+    }
+    if !any_part || wants("course") {
+        course::tell();
     }
     if !any_part || wants("alerts") {
         alerts::tell();

@@ -1,6 +1,7 @@
 //! The compose stack, as users run it: brought up, scaled, broken and judged. Needs Docker; not part of `make test`.
 
 pub mod alerts;
+pub mod course;
 pub mod moves;
 pub mod panels;
 pub mod prometheus;
