@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, consume, demo, groups, out, produce, reference, top, topics};
+use crate::{audit, consume, demo, doctor, groups, out, produce, reference, top, topics};
 
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
@@ -37,6 +37,8 @@ enum Command {
     Broker(Broker),
     /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
+    /// Name what is wrong with a set-up, in one line each, with what to do.
+    Doctor(doctor::Options),
     /// Show who owns which partition, how much flows and what is wrong, in the terminal.
     Top(top::Options),
     /// List every metric of every service, as Markdown.
@@ -107,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Broker(broker) => broker.run().map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
+        Command::Doctor(options) => doctor::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
             out::line(reference::metrics().trim_end());

@@ -4,6 +4,7 @@ mod audit;
 mod cli;
 mod consume;
 mod demo;
+mod doctor;
 mod groups;
 mod out;
 mod produce;

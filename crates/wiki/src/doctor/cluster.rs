@@ -1,0 +1,169 @@
+//! The brokers: their names, connections and settings, the pipeline's topics, this user's rights.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use kafka::{Kafka, KafkaConfig};
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use service::{Failure, Metrics};
+
+use super::Finding;
+use super::stream::resolve;
+use crate::topics::metadata;
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Looks at the cluster; what rests on something that is wrong is not looked at.
+pub(super) fn look(config: &KafkaConfig, group: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for server in config.kafka_bootstrap_servers.split(',') {
+        if let Err(finding) = reach(server.trim()) {
+            findings.push(finding);
+        }
+    }
+    // One server that answers is enough for a client.
+    if findings.len() == config.kafka_bootstrap_servers.split(',').count() {
+        return findings;
+    }
+    let kafka = Kafka::new(config.clone(), &Metrics::new("wiki"));
+    if let Err(Failure::Config(sentence) | Failure::Unavailable(sentence)) = kafka.check_reachable(LIMIT) {
+        findings.push(Finding::bad("broker", sentence));
+        return findings;
+    }
+    match metadata(&kafka) {
+        Ok(metadata) => {
+            findings.extend(brokers(&metadata));
+            findings.extend(topics(&kafka, &metadata));
+            findings.extend(rights(&kafka, &config.prefixed(group)));
+        }
+        Err(failure) => findings.push(Finding::bad("broker", failure.to_string())),
+    }
+    findings
+}
+
+/// Whether somebody listens at a bootstrap server.
+fn reach(server: &str) -> Result<(), Finding> {
+    let Some((host, port)) = server.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
+    else {
+        let sentence = format!("\"{server}\" has no port: write host:port, such as 127.0.0.1:9092");
+        return Err(Finding::bad("broker", sentence));
+    };
+    let found = service::block_on(async { resolve(host, port).await.map_err(Failure::Runtime) });
+    found.map_err(|failure| Finding::bad("dns", failure.to_string()))?;
+    connect(host, port).map_err(|error| {
+        let sentence = format!(
+            "nobody listens at {server}: {error}; start Kafka (`wiki broker`, `make up-offline`), or give other servers with \
+             --kafka-bootstrap-servers or WIKI_KAFKA_BOOTSTRAP_SERVERS"
+        );
+        Finding::bad("broker", sentence)
+    })
+}
+
+fn connect(host: &str, port: u16) -> std::io::Result<()> {
+    let mut last = std::io::Error::other("it has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, LIMIT) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Whether the brokers can be reached where they say that they are.
+fn brokers(metadata: &Metadata) -> Vec<Finding> {
+    const WHAT: &str = "broker";
+    let mut findings = Vec::new();
+    for broker in metadata.brokers() {
+        let (host, port) = (broker.host(), u16::try_from(broker.port()).unwrap_or(0));
+        if let Err(error) = connect(host, port) {
+            let sentence = format!(
+                "broker {} says that it is at {host}:{port}, and is not to be reached there: {error}; correct its \
+                 advertised.listeners, or use the listener that is meant for this network",
+                broker.id()
+            );
+            findings.push(Finding::bad(WHAT, sentence));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(WHAT, format!("{} answer", metadata.brokers().len())));
+    }
+    findings
+}
+
+/// Whether the pipeline's topics are there and whole.
+fn topics(kafka: &Kafka, metadata: &Metadata) -> Vec<Finding> {
+    const WHAT: &str = "topics";
+    let names = kafka.config().topics();
+    let find =
+        |name: &str| metadata.topics().iter().find(|topic| topic.name() == name && !topic.partitions().is_empty());
+    let (raw, events) = (find(&names.raw), find(&names.events));
+    let (Some(raw), Some(events)) = (raw, events) else {
+        let missing = if raw.is_none() { &names.raw } else { &names.events };
+        let sentence =
+            format!("there is no topic {missing}: start ingest, which makes the topics, or correct WIKI_TOPIC_PREFIX");
+        return vec![Finding::bad(WHAT, sentence)];
+    };
+    let mut findings = Vec::new();
+    if raw.partitions().len() != events.partitions().len() {
+        findings.push(Finding::bad(
+            WHAT,
+            format!(
+                "{} has {} partitions and {} has {}: the enricher maps one to one, so give both the same number",
+                names.raw,
+                raw.partitions().len(),
+                names.events,
+                events.partitions().len()
+            ),
+        ));
+    }
+    findings.extend([raw, events].into_iter().filter_map(copies));
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            WHAT,
+            format!("{} and {}, {} partitions", names.raw, names.events, raw.partitions().len()),
+        ));
+    }
+    findings
+}
+
+/// Partitions that nobody leads, or with copies that are behind.
+fn copies(topic: &MetadataTopic) -> Option<Finding> {
+    const WHAT: &str = "topics";
+    let count =
+        |wanted: fn(&&rdkafka::metadata::MetadataPartition) -> bool| topic.partitions().iter().filter(wanted).count();
+    let headless = count(|partition| partition.leader() < 0);
+    if headless > 0 {
+        let sentence =
+            format!("nobody leads {headless} partitions of {}: start the brokers that hold their copies", topic.name());
+        return Some(Finding::bad(WHAT, sentence));
+    }
+    let behind = count(|partition| partition.isr().len() < partition.replicas().len());
+    (behind > 0).then(|| {
+        let sentence = format!(
+            "{behind} partitions of {} have copies that are not in sync: a broker is away or slow; start it, or look at its log",
+            topic.name()
+        );
+        Finding::bad(WHAT, sentence)
+    })
+}
+
+/// Whether this user may read the topics and see the sinks' group.
+fn rights(kafka: &Kafka, group: &str) -> Vec<Finding> {
+    const WHAT: &str = "rights";
+    let names = kafka.config().topics();
+    let mut findings = Vec::new();
+    for topic in [&names.raw, &names.events] {
+        let looked = kafka.tail().and_then(|tail| tail.partitions(topic));
+        if let Err(error) = looked {
+            findings.push(Finding::bad(WHAT, error.sentence()));
+        }
+    }
+    let described = kafka.group_view(group).and_then(|mut view| view.describe(LIMIT));
+    match described {
+        Ok(described) => findings.push(Finding::ok("group", format!("{group}: {} members", described.members.len()))),
+        Err(error) => findings.push(Finding::bad(WHAT, error.sentence())),
+    }
+    findings
+}
