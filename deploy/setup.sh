@@ -23,6 +23,7 @@ if [[ ${1:-} == tests && -z ${WIKI_TEST_KAFKA:-} ]]; then
     need java openjdk-17-jre-headless
     need keytool openjdk-17-jre-headless
     need mvn maven
+    need kcat kcat
 fi
 
 if [[ ${1:-} == tests && -z ${WIKI_TEST_POSTGRES:-} ]]; then

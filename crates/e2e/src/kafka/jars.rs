@@ -21,7 +21,7 @@ pub(super) fn folder() -> PathBuf {
              later), or name a cluster in WIKI_TEST_KAFKA"
         );
     }
-    let folder = cache().join(format!("apache-kafka-{VERSION}"));
+    let folder = cache().join(format!("apache-kafka-{VERSION}-with-tools"));
     if !folder.is_dir() {
         fetch(&folder);
     }

@@ -9,6 +9,7 @@ mod security;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -145,6 +146,14 @@ impl Cluster {
     pub fn secure(&self) -> (String, PathBuf) {
         let folder = self.folder.as_ref().expect("a named cluster has a security of its own");
         (self.secure_bootstrap.clone(), security::certificate(folder.path()))
+    }
+
+    /// One of Kafka's own tools, by its class.
+    #[must_use]
+    pub fn tool(class: &str) -> Command {
+        let mut command = node::java(&jars::folder());
+        command.arg(class);
+        command
     }
 
     /// `kill -9` of a node, by its index.

@@ -86,7 +86,7 @@ impl Node {
 }
 
 /// A small JVM that starts quickly: its code is compiled once and lightly.
-fn java(jars: &Path) -> Command {
+pub(super) fn java(jars: &Path) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xms96m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])

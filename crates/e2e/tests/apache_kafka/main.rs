@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 mod chaos;
 mod conformance;
+mod consume;
 mod late_end;
 mod page;
 mod replicas;
