@@ -54,6 +54,49 @@ chapters! {
     break_it_yourself: "10-exactly-once",
 }
 
+/// Command lines of the README and of the course's first page, and what runs each.
+const ELSEWHERE_RUN: [(&str, &str); 9] = [
+    ("make demo", "demo.rs, by the target's own command line"),
+    ("make test", "this very run"),
+    ("make up-offline", "make stack-test: the same files, brought up with --wait"),
+    ("export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml", "make stack-test, part course"),
+    ("docker compose up -d --scale sink=4 --no-recreate", "make stack-test, part moves"),
+    ("make down", "make stack-test: the same, between two parts"),
+    ("make build", "make test builds first"),
+    ("export PATH=\"$PWD/target/debug:$PATH\"", "every chapter"),
+    ("wiki doctor", "doctor.rs"),
+];
+
+#[test]
+fn every_command_of_the_first_pages_is_run_somewhere() {
+    let mut shown = Vec::new();
+    for page in [pages::read("").remove("README").unwrap(), pages::read("docs/tutorial").remove("README").unwrap()] {
+        let mut is_shell = false;
+        for line in page.lines() {
+            if line.starts_with("```") {
+                is_shell = line == "```sh";
+            } else if is_shell {
+                shown.push(line.split(" #").next().unwrap_or_default().trim().to_owned());
+            }
+        }
+    }
+    assert!(shown.len() >= 7, "{shown:?}");
+    for command in &shown {
+        assert!(
+            ELSEWHERE_RUN.iter().any(|(known, _)| known == command),
+            "{command} is run nowhere: run it, and say where"
+        );
+    }
+    // The targets are there, and `make demo` starts what the stories start.
+    for (target, _) in ELSEWHERE_RUN.iter().filter_map(|(line, by)| Some((line.strip_prefix("make ")?, by))) {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let planned = Command::new("make").args(["--dry-run", target]).current_dir(root).output().unwrap();
+        assert!(planned.status.success(), "make {target}: {}", String::from_utf8_lossy(&planned.stderr));
+        let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+        assert!(target != "demo" || planned.contains("./target/debug/wiki demo"), "{planned}");
+    }
+}
+
 /// One of the examples that a Rust programmer copies, at work.
 fn example(name: &str, arguments: &[&str]) -> String {
     let examples = binary("wiki").parent().unwrap().join("examples");

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Command, FromArgMatches};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::{Failure, replica};
 
@@ -78,6 +79,62 @@ fn command<C: Args>(name: &'static str, default_http: &'static str) -> Command {
     );
     let command = C::augment_args(ServiceConfig::augment_args(command));
     command.mut_arg("http", |argument| argument.default_value(default_http))
+}
+
+/// An option of a service as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The flag, such as `--batch-rows`.
+    pub flag: String,
+    /// Its environment variable; empty where it has none.
+    pub variable: String,
+    /// Its value; secrets are masked.
+    pub value: String,
+    /// Where that comes from: `flag`, `environment`, `default`, or `-` where there is none.
+    pub origin: &'static str,
+}
+
+/// Every option of a service, as these arguments and the environment set them.
+///
+/// # Errors
+/// A [`Failure`] in one sentence where one is refused.
+pub fn settings<C: Args>(
+    name: &'static str,
+    default_http: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<Setting>, Failure> {
+    let command = command::<C>(name, default_http);
+    let options: Vec<Arg> = command.get_arguments().filter(|option| !option.is_hide_set()).cloned().collect();
+    let matches = command.try_get_matches_from(arguments).map_err(|error| explain(&error))?;
+    C::from_arg_matches(&matches).map_err(|error| explain(&error))?;
+    Ok(options.iter().filter_map(|option| setting(option, &matches)).collect())
+}
+
+fn setting(option: &Arg, matches: &ArgMatches) -> Option<Setting> {
+    let id = option.get_id().as_str();
+    // Help and version have no value.
+    let source = matches.try_contains_id(id).ok().map(|_| matches.value_source(id))?;
+    let origin = match source {
+        Some(ValueSource::CommandLine) => "flag",
+        Some(ValueSource::EnvVariable) => "environment",
+        Some(_) => "default",
+        None => "-",
+    };
+    let raw = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
+    let shown = raw.map(|value| if option.is_hide_env_values_set() { masked(&value) } else { value });
+    let flag = match (option.get_long(), option.get_short()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, short) => format!("-{}", short.unwrap_or_default()),
+    };
+    let variable = option.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Some(Setting { flag, variable, value: shown.collect::<Vec<_>>().join(","), origin })
+}
+
+/// Of `name=value` the name, of anything else nothing: addresses hold passwords.
+fn masked(value: &str) -> String {
+    let name = value.split_once('=').map(|(name, _)| name);
+    let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '.');
+    name.filter(is_name).map_or_else(|| "***".to_owned(), |name| format!("{name}=***"))
 }
 
 /// Prints help or version and ends with 0, or an error as one sentence with its code.

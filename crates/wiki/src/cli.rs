@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
+use service::config::{Setting, settings};
 
 use crate::{audit, consume, demo, doctor, groups, out, produce, reference, top, topics};
 
@@ -41,6 +42,18 @@ enum Command {
     Doctor(doctor::Options),
     /// Show who owns which partition, how much flows and what is wrong, in the terminal.
     Top(top::Options),
+    /// Check a service's configuration: flags, environment, defaults.
+    #[command(disable_help_flag = true)]
+    Config {
+        /// Print every option's value and where it comes from; secrets are masked.
+        #[arg(long)]
+        show: bool,
+        /// The service: ingest, enricher, sink, console or simulator.
+        service: String,
+        /// Its options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// List every metric of every service, as Markdown.
     Metrics,
     /// Print a script that completes these commands in a shell.
@@ -111,6 +124,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(options) => audit::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
+        Command::Config { show, service, options } => config(&service, options, show).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
             out::line(reference::metrics().trim_end());
             Ok(ExitCode::SUCCESS)
@@ -127,6 +141,30 @@ pub(crate) fn main() -> ExitCode {
     result.unwrap_or_else(|failure| failure.report("wiki"))
 }
 
+fn config(name: &str, options: Vec<OsString>, show: bool) -> Result<(), Failure> {
+    let arguments = std::iter::once(OsString::from(name)).chain(options);
+    let settings = match name {
+        "ingest" => settings::<ingest::Config>("ingest", "127.0.0.1:8081", arguments),
+        "enricher" => settings::<enricher::Config>("enricher", "127.0.0.1:8082", arguments),
+        "sink" => settings::<sink::Config>("sink", "127.0.0.1:8083", arguments),
+        "console" => settings::<console::Config>("console", "127.0.0.1:8080", arguments),
+        "simulator" => settings::<simulator::Config>("simulator", "127.0.0.1:8090", arguments),
+        _ => Err(no_service(name)),
+    }?;
+    if !show {
+        out::line(format!("{name}: these settings are accepted; --show prints them"));
+        return Ok(());
+    }
+    for Setting { flag, variable, value, origin } in settings {
+        out::line(format!("{flag:<28} {origin:<12} {value}{}{variable}", if variable.is_empty() { "" } else { "  " }));
+    }
+    Ok(())
+}
+
+fn no_service(name: &str) -> Failure {
+    Failure::Usage(format!("there is no service {name}: ingest, enricher, sink, console or simulator"))
+}
+
 fn man(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
@@ -141,6 +179,6 @@ fn run(name: &str, options: Vec<OsString>) -> Result<ExitCode, Failure> {
         "sink" => Ok(service::main_from(arguments, "sink", "127.0.0.1:8083", sink::run)),
         "console" => Ok(service::main_with_own_server(arguments, "console", "127.0.0.1:8080", console::run)),
         "simulator" => Ok(service::main_with_own_server(arguments, "simulator", "127.0.0.1:8090", simulator::run)),
-        _ => Err(Failure::Usage(format!("there is no service {name}: ingest, enricher, sink, console or simulator"))),
+        _ => Err(no_service(name)),
     }
 }
