@@ -24,8 +24,10 @@
 //! | [`settings`] | the settings of topics |
 //! | [`transactions`] | producer ids, fencing, the end of a transaction |
 //! | [`group`] | both group protocols, committed offsets |
+//! | [`command`] | its command line |
 
 mod batch;
+pub mod command;
 mod frame;
 mod group;
 mod log;

@@ -35,7 +35,7 @@ enum Command {
     #[command(subcommand)]
     Groups(groups::Action),
     /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
-    Broker(Broker),
+    Broker(broker::command::Options),
     /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
     /// Name what is wrong with a set-up, in one line each, with what to do.
@@ -77,34 +77,17 @@ enum Command {
     },
 }
 
-/// Options of `wiki broker`.
-#[derive(clap::Args, Debug)]
-struct Broker {
-    /// Loopback port; 0 takes a free one.
-    #[arg(long, env = "WIKI_BROKER_PORT", default_value_t = 9092)]
-    port: u16,
-    /// Mebibytes of records kept over all partitions; the oldest go first.
-    #[arg(long, env = "WIKI_BROKER_MEMORY_MIB", default_value_t = 512)]
-    memory_mib: usize,
-}
-
-impl Broker {
-    fn run(&self) -> Result<(), Failure> {
-        let config = broker::Config { port: self.port, max_bytes: self.memory_mib << 20, ..broker::Config::default() };
-        let broker = broker::Broker::start(config).map_err(|error| {
-            Failure::Runtime(format!(
-                "cannot listen on port {}: {error}; stop what listens there or give another --port",
-                self.port
-            ))
-        })?;
-        println!("{}\nlistening on {}", broker::NOTICE, broker.address());
-        service::block_on(async {
-            let shutdown = service::CancellationToken::new();
-            service::shutdown::on_signals(&shutdown);
-            shutdown.cancelled().await;
-            Ok(())
-        })
-    }
+/// Runs the embedded broker until a signal.
+fn run_broker(options: broker::command::Options) -> Result<(), Failure> {
+    let broker = options.start().map_err(Failure::Runtime)?;
+    service::block_on(async {
+        let shutdown = service::CancellationToken::new();
+        service::shutdown::on_signals(&shutdown);
+        shutdown.cancelled().await;
+        Ok(())
+    })?;
+    broker.stop();
+    Ok(())
 }
 
 /// Parses the command line and runs what it asks for.
@@ -120,7 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tail(options) => consume::tail(options).map(|()| ExitCode::SUCCESS),
         Command::Topics(action) => topics::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
-        Command::Broker(broker) => broker.run().map(|()| ExitCode::SUCCESS),
+        Command::Broker(options) => run_broker(options).map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),

@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 use service::Failure;
 
-use crate::topics::{client, partitions_of};
+use crate::topics::{client, name_and_value, partitions_of};
 
 /// Wait for room in the client's queue, and for reports.
 const POLL: Duration = Duration::from_millis(20);
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["key", "value"])]
     key_separator: Option<String>,
     /// A header of every record; repeatable.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     header: Vec<(String, String)>,
     /// The partition of every record, in the key's place.
     #[arg(long, value_name = "N")]
@@ -55,11 +55,6 @@ pub(crate) struct Options {
     no_flush: bool,
     #[command(flatten)]
     kafka: KafkaConfig,
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a header is NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Who has to have a record before it counts as delivered.

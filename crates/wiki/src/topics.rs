@@ -41,7 +41,7 @@ pub(crate) enum Action {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
         replication_factor: i32,
         /// A setting of the topic, such as retention.ms=3600000; repeatable.
-        #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+        #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
         config: Vec<(String, String)>,
         #[command(flatten)]
         kafka: KafkaConfig,
@@ -68,8 +68,9 @@ pub(crate) enum Action {
     },
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE, such as retention.ms=3600000")?;
+/// Reads NAME=VALUE.
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is written NAME=VALUE, such as retention.ms=3600000")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
