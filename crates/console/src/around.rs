@@ -71,6 +71,21 @@ pub enum What {
     DeadLetters,
 }
 
+impl What {
+    /// In a word, for a table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ownership => "ownership",
+            Self::Sinks => "sinks",
+            Self::Store => "table",
+            Self::Source => "stream",
+            Self::Brokers => "brokers",
+            Self::DeadLetters => "set aside",
+        }
+    }
+}
+
 /// Knows it.
 #[derive(Debug, Default)]
 pub struct Around {

@@ -208,8 +208,8 @@ fn rebalance(view: &RebalanceView) -> Vec<String> {
 fn errors(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let board = &snapshot.board;
     let line = |place: &str, what: String| vec![place.to_owned(), what];
-    let troubled = board.replicas.iter().filter(|replica| !replica.trouble.is_empty());
-    let mut found: Vec<Vec<String>> = troubled.map(|replica| line(&replica.name, replica.trouble.clone())).collect();
+    let alerts = snapshot.around.alerts.iter();
+    let mut found: Vec<Vec<String>> = alerts.map(|alert| line(alert.what.as_str(), alert.text.clone())).collect();
     for replica in &board.replicas {
         if matches!(replica.state, ReplicaState::Silent | ReplicaState::Lost) {
             let seconds = (snapshot.ts - replica.heard_ms).max(0) / 1_000;
@@ -218,9 +218,6 @@ fn errors(snapshot: &Snapshot) -> Vec<Vec<String>> {
     }
     for partition in &board.partitions {
         let place = format!("p{}", partition.partition);
-        if partition.state == TileState::Disputed {
-            found.push(line(&place, format!("disputed by {}", partition.owners.join(" and "))));
-        }
         if partition.is_flapping {
             found.push(line(&place, "moved more than three times within five minutes".to_owned()));
         }
@@ -260,6 +257,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         serde_json::from_str(
             r#"{"seq":1,"ts":10000,"points":[],"edits":{"seen":0,"shown":0,"edits":[]},
+            "around":{"source":null,"brokers":{"up":2,"known":3},"dead_letters":{},"alerts":[{"what":"brokers","text":"1 of 3 brokers away"}]},
             "flow":{"raw_rate":1.0,"events_rate":1.0,"stored_rate":2.5,"stored":9,"enricher_lag":0,"sink_lag":7,"delay_p50_ms":null,"delay_p99_ms":null},
             "board":{"group":{"state":"stable","protocol":"eager","generation":3,"members":2,"topic":"t","looked_ms":9900,"heard_ms":9990},
             "replicas":[{"name":"sink-1","letter":"A","state":"stable","started_ms":1,"heard_ms":9990,"rate":2.5,"stored":9,"buffered":500,"buffer_limit":2000,"trouble":"","host":""},
@@ -294,7 +292,8 @@ mod tests {
         assert_eq!(shown(Tab::Flow, 1, "sink-1")[0][5], "25 %");
         assert_eq!(shown(Tab::Rebalances, 1, "")[0][1], "sink-2 LOST");
         let errors = shown(Tab::Errors, 1, "");
-        assert_eq!(errors.len(), 3, "{errors:?}");
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(errors.contains(&vec!["brokers".to_owned(), "1 of 3 brokers away".to_owned()]), "{errors:?}");
         assert!(
             text(&table(&snapshot(), &Choice { tab: Tab::Flow, sort: 1, filter: String::new() })).contains("A sink-1")
         );
