@@ -12,11 +12,14 @@ use kafka::{Headers, Kafka, KafkaConfig, Tail};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use schema::gap::{Gap, GapStatus};
 use schema::record::{CE_ID, HeaderSource as _, SEQ};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use service::{Failure, Metrics};
 use sink::config::WriterKind;
 use sink::writers::postgres::connection::DatabaseConfig;
 pub(crate) use table::Table;
+
+use crate::out::line;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What was published within this may still be on its way into the table.
@@ -42,6 +45,9 @@ pub(crate) struct Options {
     /// Types of changes that are published.
     #[arg(long, env = "WIKI_EVENT_TYPES", value_delimiter = ',', default_value = "edit")]
     event_types: Vec<String>,
+    /// JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the audit and prints it.
@@ -62,12 +68,16 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
         Some(url) => Some(service::block_on(ask(url, &options.event_types))?),
     };
     let report = take(&kafka, &table, served.as_ref())?;
-    println!("{report}");
+    if options.json {
+        line(json!(report))
+    } else {
+        line(&report)
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// What the audit found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     served: Option<usize>,
     raw: usize,
@@ -80,6 +90,7 @@ pub(crate) struct Report {
     double: usize,
     extra: usize,
     gaps: usize,
+    /// Where a sequence is not dense.
     loose: Vec<String>,
 }
 
