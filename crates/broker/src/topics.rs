@@ -153,6 +153,10 @@ fn check_new(wanted: &CreatableTopic) -> Result<usize, ResponseError> {
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(ResponseError::InvalidPartitions);
     }
+    // One node holds one copy, as Apache Kafka sees it too.
+    if !matches!(wanted.replication_factor, -1 | 1) {
+        return Err(ResponseError::InvalidReplicationFactor);
+    }
     let set = wanted.configs.iter().filter_map(|config| Some((&config.name, config.value.as_ref()?)));
     if !set.into_iter().all(|(name, value)| settings::is_valid(name, value)) {
         return Err(ResponseError::InvalidConfig);

@@ -34,15 +34,23 @@ pub struct Step {
 }
 
 /// The steps of a page, in order.
+///
+/// # Panics
+/// Where a reader would not see in which terminal a block is typed.
 #[must_use]
 pub fn steps(page: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut terminal: Option<String> = None;
+    let (mut terminal, mut said): (Option<String>, &str) = (None, "");
     for (number, line) in page.lines().enumerate() {
         match &terminal {
             None => {
                 let named = line.strip_prefix("```console").map(|name| name.trim().to_owned());
+                let is_told = named.as_ref().is_none_or(String::is_empty) || said.ends_with(" terminal:*");
+                assert!(is_told, "line {}: above this block has to stand in which terminal it is typed", number + 1);
                 terminal = named;
+                if !line.is_empty() {
+                    said = line;
+                }
             }
             Some(_) if line == "```" => terminal = None,
             Some(name) => {
@@ -133,6 +141,7 @@ impl Terminals {
                 Some(command) => {
                     println!("{place}: {command}");
                     self.finish(&step.terminal, &place);
+                    self.expect_free_address(command, &place);
                     self.begin(&step);
                     if step.terminal.is_empty() {
                         self.finish("", &place);
@@ -143,6 +152,18 @@ impl Terminals {
                 None => self.interrupt(&step, &place),
             }
         }
+    }
+
+    /// Here every service takes a free port; where readers type the same, two of one kind would meet on one.
+    fn expect_free_address(&self, command: &str, place: &str) {
+        let service = |command: &str| {
+            let mut words = command.split_whitespace();
+            let is_service = (words.next(), words.next()) == (Some("wiki"), Some("run"));
+            words.next().filter(|_| is_service && !command.contains("--http")).map(str::to_owned)
+        };
+        let Some(name) = service(command) else { return };
+        let mut others = self.running.values().filter_map(|running| service(running.step.command.as_ref()?));
+        assert!(others.all(|other| other != name), "{place}: {name} runs already, on the same address: give --http");
     }
 
     fn begin(&mut self, step: &Step) {
@@ -297,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_page_is_read_as_terminals_commands_and_what_they_print() {
-        let page = "Text\n```console two\n$ run\nsays\n^C\nended\n```\n```sh\n$ not\n```\n```console\n$ a\n```\n";
+        let page = "*Second terminal:*\n```console two\n$ run\nsays\n^C\nended\n```\n```sh\n$ not\n```\n```console\n$ a\n```\n";
         let told: Vec<(String, Option<String>, usize)> =
             steps(page).into_iter().map(|step| (step.terminal, step.command, step.expected.len())).collect();
         let two = "two".to_owned();

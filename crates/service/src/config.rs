@@ -145,6 +145,10 @@ pub fn exit(name: &str, error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
     explain(error).report(name)
 }
 
@@ -177,6 +181,7 @@ pub fn explain(error: &clap::Error) -> Failure {
                 text(ContextKind::SuggestedArg).map_or_else(String::new, |near| format!("; did you mean {near}?"));
             Failure::Usage(format!("there is no option {name}{near} (--help lists them)"))
         }
+        ErrorKind::MissingRequiredArgument => Failure::Usage(format!("{argument} is missing (--help tells more)")),
         _ => {
             let rendered = error.to_string();
             let sentence = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();

@@ -10,9 +10,12 @@ use service::config::{Setting, settings};
 
 use crate::{audit, consume, demo, doctor, groups, out, produce, reference, top, topics};
 
+const AFTER_HELP: &str =
+    "New to Kafka? `wiki broker` starts one, and docs/tutorial is a course. Something does not work? `wiki doctor`.";
+
 /// Wikipedia's edits, each exactly once, through Kafka into a table.
 #[derive(Parser, Debug)]
-#[command(name = "wiki", version)]
+#[command(name = "wiki", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka::{Kafka, KafkaConfig, TopicPartition};
+use kafka::{GroupDescription, Kafka, KafkaConfig, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use serde_json::{Value, json};
 use service::Failure;
@@ -60,7 +60,7 @@ fn list(kafka: &Kafka, json: bool) -> Result<(), Failure> {
         groups.push((name, described));
     }
     if json {
-        let one = |(name, group): &(&str, kafka::GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
+        let one = |(name, group): &(&str, GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
         line(format!("{}", Value::Array(groups.iter().map(one).collect())));
         return Ok(());
     }
@@ -128,7 +128,17 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
         let owner = owner.as_deref().unwrap_or("nobody");
         line(format!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition));
     }
+    let idle = idle(&described);
+    if !idle.is_empty() {
+        line(format!("standing by: {}", idle.join(", ")));
+    }
     Ok(())
+}
+
+/// Members that own nothing: they stand by.
+fn idle(described: &GroupDescription) -> Vec<&str> {
+    let idle = described.members.iter().filter(|member| member.owned.is_empty());
+    idle.map(|member| member.client_id.as_str()).collect()
 }
 
 /// Every partition of the cluster but Kafka's own.

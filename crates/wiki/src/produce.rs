@@ -23,13 +23,13 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Options {
     /// The topic.
     topic: String,
-    /// The value; `{n}` in it is the record's number, from 0. Without it each line of standard input is one.
+    /// The value; `%n` in it is the record's number, from 0. Without it each line of standard input is one.
     #[arg(long, value_name = "TEXT")]
     value: Option<String>,
     /// How many records have that value.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "value")]
     count: u64,
-    /// The key of every record: one key, one partition. `{n}` as above.
+    /// The key of every record: one key, one partition. `%n` as above.
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
     /// Lines of standard input hold a key, this, and the value.
@@ -168,7 +168,7 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
 
 /// Hands every record to the client, and gives their number.
 fn send_all(producer: &BaseProducer<Reports>, options: &Options) -> Result<u64, Failure> {
-    let numbered = |text: &str, number: u64| text.replace("{n}", &number.to_string());
+    let numbered = |text: &str, number: u64| text.replace("%n", &number.to_string());
     let key_of = |number| options.key.as_deref().map(|key| numbered(key, number));
     if let Some(value) = &options.value {
         for number in 0..options.count {

@@ -8,6 +8,7 @@ use kafka::{Kafka, KafkaConfig};
 use rdkafka::admin::{AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Value, json};
 use service::{Failure, Metrics};
 
@@ -150,6 +151,11 @@ fn create(
     })?;
     for result in made {
         result.map_err(|(name, code)| {
+            if code == RDKafkaErrorCode::TopicAlreadyExists {
+                return Failure::Runtime(format!(
+                    "topic {name} is there already; `wiki topics describe {name}` shows it"
+                ));
+            }
             Failure::Runtime(format!(
                 "topic {name} cannot be made: {code}; a cluster of one broker holds one copy, and `wiki topics list` \
                  shows what is there"

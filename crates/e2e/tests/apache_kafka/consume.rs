@@ -84,9 +84,9 @@ fn our_console_consumer_shows_what_kcat_and_kafkas_own_show() {
     let topic = cluster.target("shown").prefix + "records";
     wiki(bootstrap, &["topics", "create", &topic, "--partitions", "3", "--replication-factor", "3"]);
     let times = TIMES.to_string();
-    let with_key = ["produce", &topic, "--key", "ключ-{n}", "--value", "значение {n} \"x\"", "--count", &times];
+    let with_key = ["produce", &topic, "--key", "ключ-%n", "--value", "значение %n \"x\"", "--count", &times];
     wiki(bootstrap, &[&with_key[..], &["--header", "kind=a", "--header", "lang=ру"]].concat());
-    wiki(bootstrap, &["produce", &topic, "--value", "{n}", "--count", &times, "--partition", "1"]);
+    wiki(bootstrap, &["produce", &topic, "--value", "%n", "--count", &times, "--partition", "1"]);
     let ours = ours(bootstrap, &topic);
     assert_eq!(ours.len() as u64, TIMES * 2);
     assert!(ours.values().any(|(key, headers, _)| key.is_none() && headers.is_empty()));
