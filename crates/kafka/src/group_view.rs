@@ -60,6 +60,8 @@ impl GroupView {
 
     /// The group as its coordinator describes it now.
     ///
+    /// Where the right to the group is missing librdkafka waits without a word: [`GroupView::committed`] is told so.
+    ///
     /// # Errors
     /// [`Error::TimedOut`] where the coordinator does not answer, [`Error::Doubt`] where it refuses for now.
     pub fn describe(&mut self, limit: Duration) -> Result<GroupDescription, Error> {

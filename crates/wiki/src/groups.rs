@@ -82,6 +82,9 @@ struct Standing {
 
 fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
+    let partitions = partitions(kafka)?;
+    // First: where the right to the group is missing this is refused, and a description only waits.
+    let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
     let described = view.describe(ANSWER_LIMIT).map_err(|error| failed(&error))?;
     if described.state.eq_ignore_ascii_case("dead") {
         return Err(Failure::Config(format!(
@@ -93,8 +96,6 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
         owners.extend(member.owned.iter().map(|at| (at.clone(), member.client_id.clone())));
     }
     let mut standings = BTreeMap::new();
-    let partitions = partitions(kafka)?;
-    let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
     for at in partitions {
         let (owner, committed) = (owners.get(&at).cloned(), committed.get(&at).copied());
         if owner.is_none() && committed.is_none() {
