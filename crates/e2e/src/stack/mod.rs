@@ -18,16 +18,16 @@ use prometheus::Prometheus;
 
 /// How long a broker, a database or the whole stack may take to be healthy.
 pub const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
-/// Where this stack listens on the host: beside a demo that runs already.
+/// Where this stack listens on the host: beside a demo that runs already, and below the ports that the system hands out.
 const PORTS: [(&str, &str); 8] = [
-    ("CONSOLE_PORT", "38080"),
-    ("KAFKA_1_PORT", "39092"),
-    ("KAFKA_2_PORT", "39093"),
-    ("KAFKA_3_PORT", "39094"),
-    ("POSTGRES_PORT", "35432"),
-    ("PROMETHEUS_PORT", "39090"),
-    ("GRAFANA_PORT", "33000"),
-    ("SIMULATOR_PORT", "38090"),
+    ("CONSOLE_PORT", "18080"),
+    ("KAFKA_1_PORT", "19092"),
+    ("KAFKA_2_PORT", "19093"),
+    ("KAFKA_3_PORT", "19094"),
+    ("POSTGRES_PORT", "15432"),
+    ("PROMETHEUS_PORT", "19090"),
+    ("GRAFANA_PORT", "13000"),
+    ("SIMULATOR_PORT", "18090"),
 ];
 const PROJECT: &str = "wiki-stack-test";
 
