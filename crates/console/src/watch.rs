@@ -43,7 +43,6 @@ impl Watched {
             let progress = Progress { start: bounds.start, end: bounds.end, committed: committed.get(&at).copied() };
             picture.partitions.insert(at, progress);
         }
-        // Asked last: where the right to the group is missing, the offsets' request was refused, and this one waits.
         picture.described = self.view.describe(ANSWER_LIMIT)?;
         Ok(picture)
     }

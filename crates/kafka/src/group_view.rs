@@ -60,8 +60,6 @@ impl GroupView {
 
     /// The group as its coordinator describes it now.
     ///
-    /// Where the right to the group is missing librdkafka waits without a word: [`GroupView::committed`] is told so.
-    ///
     /// # Errors
     /// [`Error::TimedOut`] where the coordinator does not answer, [`Error::Doubt`] where it refuses for now.
     pub fn describe(&mut self, limit: Duration) -> Result<GroupDescription, Error> {
@@ -81,7 +79,15 @@ impl GroupView {
                 return described.map_err(Error::doubt(doing));
             }
         }
-        Err(Error::TimedOut { doing, seconds: limit.as_secs() })
+        Err(self.judge(Error::TimedOut { doing: doing.clone(), seconds: limit.as_secs() }, &doing))
+    }
+
+    /// Where a right to the group is missing librdkafka says so in an event, and its calls only wait.
+    fn judge(&self, error: Error, doing: &str) -> Error {
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        self.consumer.context().refusal().map_or(error, |reason| {
+            Error::Stop(format!("{doing}: Kafka refuses it: {reason} Give this service's principal the right (an ACL)"))
+        })
     }
 
     /// Committed offsets, of the partitions that have one.
@@ -98,7 +104,8 @@ impl GroupView {
             list.add_partition(&at.topic, at.partition);
         }
         let doing = format!("read the offsets of the consumer group {}", self.group);
-        let committed = self.consumer.committed_offsets(list, limit).map_err(Error::doubt(doing))?;
+        let committed = self.consumer.committed_offsets(list, limit);
+        let committed = committed.map_err(|error| self.judge(Error::doubt(doing.clone())(error), &doing))?;
         let offsets = committed.elements().into_iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => {
                 let at = TopicPartition { topic: element.topic().to_owned(), partition: element.partition() };

@@ -83,7 +83,6 @@ struct Standing {
 fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
     let partitions = partitions(kafka)?;
-    // First: where the right to the group is missing this is refused, and a description only waits.
     let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
     let described = view.describe(ANSWER_LIMIT).map_err(|error| failed(&error))?;
     if described.state.eq_ignore_ascii_case("dead") {

@@ -44,6 +44,19 @@ fn the_pipeline_is_exact_over_tls_with_passwords() {
     assert!(verdict.is_exact() && verdict.stored == EDITS, "{verdict}");
 }
 
+#[test]
+fn a_missing_right_to_a_consumer_group_is_said_and_not_waited_for() {
+    let cluster = Cluster::to_break();
+    let (bootstrap, certificate) = cluster.secure();
+    let (code, output, errors) = Program::new("wiki")
+        .with(["groups", "describe", "wiki-sink", "--kafka-bootstrap-servers", &bootstrap])
+        .with(credentials(STRANGER, &certificate))
+        .run(LIMIT);
+    assert_eq!((code, output.as_str()), (1, ""), "{errors}");
+    let sentence = errors.lines().last().unwrap_or_default();
+    assert!(sentence.contains("consumer group wiki-sink: Kafka refuses it"), "{errors}");
+}
+
 /// Runs a service until it ends by itself, which it must, with one sentence of these words.
 fn refused(service: &str, options: &[String], words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
