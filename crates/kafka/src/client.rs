@@ -81,7 +81,7 @@ impl Kafka {
         config
     }
 
-    /// A consumer that is asked and never polled: nobody would take its statistics, and they would pile up.
+    /// A consumer that is asked, and polled at most to be rid of errors: its statistics would pile up between.
     fn asked_only(&self, group: &str) -> ClientConfig {
         let mut config = self.consumer_base(group);
         config.set("statistics.interval.ms", "0");

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use service::Failure;
 
 use crate::out::line;
-
 use crate::topics::{client, failed, metadata};
 
 /// How long one answer may take.
@@ -61,7 +60,7 @@ fn list(kafka: &Kafka, json: bool) -> Result<(), Failure> {
     }
     if json {
         let one = |(name, group): &(&str, GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
-        line(format!("{}", Value::Array(groups.iter().map(one).collect())));
+        line(Value::Array(groups.iter().map(one).collect()));
         return Ok(());
     }
     line(format!("{:<32} {:<20} {:<9} {:>7}", "consumer group", "state", "protocol", "members"));

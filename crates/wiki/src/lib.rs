@@ -1,1 +1,1 @@
-//! The operator's command: demo, tail, audit.
+//! The operator's command; all of it stands in the binary (`wiki --help`).

@@ -125,7 +125,7 @@ fn list(kafka: &Kafka, internal: bool, json: bool) -> Result<(), Failure> {
     let copies = |topic: &MetadataTopic| topic.partitions().first().map_or(0, |first| first.replicas().len());
     if json {
         let one = |topic: &&MetadataTopic| json!({ "topic": topic.name(), "partitions": topic.partitions().len(), "copies": copies(topic) });
-        line(format!("{}", Value::Array(topics.iter().map(one).collect())));
+        line(Value::Array(topics.iter().map(one).collect()));
         return Ok(());
     }
     line(format!("{:<32} {:>10} {:>6}", "topic", "partitions", "copies"));

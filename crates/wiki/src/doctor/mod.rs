@@ -103,7 +103,9 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
 /// The database, where one is named.
 fn database(config: &DatabaseConfig) -> Option<Finding> {
     const WHAT: &str = "database";
-    config.database_url.as_ref().map(drop).or(config.database_url_file.as_ref().map(drop))?;
+    if config.database_url.is_none() && config.database_url_file.is_none() {
+        return None;
+    }
     let target = match config.target() {
         Ok(target) => target,
         Err(failure) => return Some(Finding::bad(WHAT, failure.to_string())),
