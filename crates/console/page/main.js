@@ -167,8 +167,12 @@ function head() {
   const { group } = model.board;
   const told = [stream(), brokers(), group.looked_ms ? `group ${group.state.replaceAll("_", " ")}, ${group.members} members, ${group.protocol || "no"} protocol, generation ${group.generation}` : "the broker has not answered yet"].filter(Boolean).join("; ");
   const age = model.isHeard ? model.age : 0;
-  say(by("sources"), age > AMBER_MS ? `${told}; this is ${seconds(age)} old` : `${told}; live`);
-  by("sources").classList.toggle("is-old", age > AMBER_MS);
+  // Sinks may go on telling while the broker is silent: each truth has an age of its own.
+  const asked = model.isHeard && group.looked_ms ? Math.max(0, model.now() - group.looked_ms) : 0;
+  const isOld = Math.max(age, asked) > AMBER_MS;
+  say(by("sources"), age > AMBER_MS ? `${told}; this is ${seconds(age)} old`
+    : asked > AMBER_MS ? `${told}; the broker said so ${seconds(asked)} ago; the sinks: live` : `${told}; live`);
+  by("sources").classList.toggle("is-old", isOld);
   document.body.classList.toggle("is-stale", model.isStale);
   by("banner").hidden = !model.isStale;
   if (model.isStale) {

@@ -11,6 +11,8 @@ use crate::picture::Brokers;
 
 /// A word of ingest older than this counts no more.
 const SILENT_MS: i64 = 5_000;
+/// What the brokers said longer ago than this is said to be old.
+const OLD_MS: i64 = 10_000;
 /// The group may be without a sink this long at the start.
 const EMPTY_MS: i64 = 5_000;
 /// Dead letters of this long are told of.
@@ -90,7 +92,8 @@ impl What {
 #[derive(Debug, Default)]
 pub struct Around {
     source: Option<SourceView>,
-    brokers: Option<Brokers>,
+    /// The brokers, and when they were asked.
+    brokers: Option<(Brokers, i64)>,
     dead_letters: BTreeMap<String, u64>,
     set_aside: VecDeque<i64>,
     began_ms: Option<i64>,
@@ -103,9 +106,9 @@ impl Around {
         self.source = Some(SourceView { replica, host, connected_at_ms, trouble, heard_ms: at_ms });
     }
 
-    /// The brokers were counted.
-    pub const fn counted(&mut self, brokers: Brokers) {
-        self.brokers = Some(brokers);
+    /// The brokers were counted at `at_ms`.
+    pub const fn counted(&mut self, brokers: Brokers, at_ms: i64) {
+        self.brokers = Some((brokers, at_ms));
     }
 
     /// A dead letter was read.
@@ -126,18 +129,27 @@ impl Around {
             alerts.push(alert(What::Sinks, "no sink is in the group: nothing is stored"));
         }
         alerts.extend(self.source_alert(now_ms));
-        if let Some(Brokers { up, known }) = self.brokers
-            && up < known
-        {
-            alerts.push(alert(What::Brokers, format!("{} of {known} brokers away", known - up)));
-        }
+        alerts.extend(self.brokers_alert(now_ms));
         if !self.set_aside.is_empty() {
             let text = format!("{} records set aside within the last minute", self.set_aside.len());
             alerts.push(alert(What::DeadLetters, text));
         }
         alerts.sort_by_key(|alert| alert.what);
-        let (source, brokers, dead_letters) = (self.source.clone(), self.brokers, self.dead_letters.clone());
-        AroundView { source, brokers, dead_letters, alerts }
+        AroundView {
+            source: self.source.clone(),
+            brokers: self.brokers.map(|(brokers, _)| brokers),
+            dead_letters: self.dead_letters.clone(),
+            alerts,
+        }
+    }
+
+    fn brokers_alert(&self, now_ms: i64) -> Option<Alert> {
+        let (Brokers { up, known }, at_ms) = self.brokers?;
+        if now_ms - at_ms > OLD_MS {
+            let text = "the brokers do not answer the console: what they said of the group and of themselves is old";
+            return Some(alert(What::Brokers, text));
+        }
+        (up < known).then(|| alert(What::Brokers, format!("{} of {known} brokers away", known - up)))
     }
 
     fn source_alert(&self, now_ms: i64) -> Option<Alert> {
@@ -192,12 +204,26 @@ mod tests {
         around.heard(status(""), 1_000);
         assert_eq!(told(&mut around, 1_000), []);
         around.heard(status("no route"), 2_000);
-        around.counted(Brokers { up: 2, known: 3 });
+        around.counted(Brokers { up: 2, known: 3 }, 2_000);
         around.set_aside("invalid_json".to_owned(), 2_000);
         assert_eq!(told(&mut around, 2_000), [What::Source, What::Brokers, What::DeadLetters]);
         around.heard(status(""), 63_000);
-        around.counted(Brokers { up: 3, known: 3 });
+        around.counted(Brokers { up: 3, known: 3 }, 63_000);
         assert_eq!(told(&mut around, 63_000), []);
         assert_eq!(told(&mut around, 70_000), [What::Source], "silence is told of");
+    }
+
+    #[test]
+    fn a_count_of_brokers_that_is_old_says_nothing_of_now() {
+        let mut around = Around::default();
+        around.counted(Brokers { up: 2, known: 3 }, 1_000);
+        let mut said = |now_ms: i64| {
+            let board = Board::new("t".to_owned()).view(now_ms);
+            around.view(&board, now_ms).alerts.iter().map(|alert| alert.text.clone()).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(said(11_000), "1 of 3 brokers away");
+        assert!(said(11_001).contains("do not answer the console"), "{}", said(11_001));
+        around.counted(Brokers { up: 3, known: 3 }, 12_000);
+        assert_eq!(told(&mut around, 12_000), []);
     }
 }

@@ -187,7 +187,7 @@ impl Live {
     /// The broker said something about the group that reads a topic.
     pub fn looked(&self, topic: &str, picture: &Picture, at_ms: i64) {
         let mut known = self.known();
-        known.around.counted(picture.brokers);
+        known.around.counted(picture.brokers, at_ms);
         if topic == self.topics.events && known.has_caught_up {
             let outcome = known.board.looked(picture.clone(), at_ms);
             self.took(&mut known, outcome);

@@ -12,8 +12,8 @@ use crate::live::{Live, now_ms};
 use crate::metrics::ConsoleMetrics;
 use crate::picture::{Brokers, Change, Picture, Progress};
 
-/// How long one answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// How long all answers of one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(4);
 /// A picture older than this is stale.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -34,16 +34,18 @@ impl Watched {
     }
 
     fn look(&mut self) -> Result<Picture, LookError> {
-        let TopicView { partitions, brokers_up, brokers_known } = self.view.topic(&self.topic, ANSWER_LIMIT)?;
-        let committed = self.view.committed(&partitions, ANSWER_LIMIT)?;
+        let deadline = Instant::now() + LOOK_LIMIT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let TopicView { partitions, brokers_up, brokers_known } = self.view.topic(&self.topic, left())?;
+        let committed = self.view.committed(&partitions, left())?;
         let brokers = Brokers { up: brokers_up, known: brokers_known };
         let mut picture = Picture { brokers, ..Picture::default() };
         for at in partitions {
-            let bounds = self.view.bounds(&at, ANSWER_LIMIT)?;
+            let bounds = self.view.bounds(&at, left())?;
             let progress = Progress { start: bounds.start, end: bounds.end, committed: committed.get(&at).copied() };
             picture.partitions.insert(at, progress);
         }
-        picture.described = self.view.describe(ANSWER_LIMIT)?;
+        picture.described = self.view.describe(left())?;
         Ok(picture)
     }
 }
@@ -115,9 +117,13 @@ impl Watch {
         self.metrics.snapshot_age.set(age.as_secs_f64());
         match failed {
             None => self.readiness.ok("groups seen"),
-            Some(error) if age > STALE => self.readiness.failing(&format!("the picture is old: {error}")),
             // A coordinator that moves is silent for a moment.
-            Some(error) => tracing::debug!(%error, "a look failed"),
+            Some(error) => {
+                tracing::debug!(%error, age_seconds = age.as_secs_f64(), "a look failed");
+                if age > STALE {
+                    self.readiness.failing(&format!("the picture is old: {error}"));
+                }
+            }
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
-use crate::wait_until;
 
 /// Debian calls it so, others otherwise; `WIKI_TEST_BROWSER` names another.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -135,8 +133,18 @@ impl Browser {
     }
 
     /// Waits until a script's expression is true.
+    ///
+    /// # Panics
+    /// With `what` and all that the page says, where it does not become true in time.
     pub fn wait(&mut self, page: &Page, what: &str, limit: Duration, script: &str) {
-        wait_until(what, limit, || self.evaluate(page, script) == Value::Bool(true));
+        let deadline = Instant::now() + limit;
+        while self.evaluate(page, script) != Value::Bool(true) {
+            if Instant::now() > deadline {
+                let said = self.evaluate(page, "document.body.innerText");
+                panic!("not within {limit:?}: {what}; the page says:\n{}", said.as_str().unwrap_or_default());
+            }
+            std::thread::park_timeout(Duration::from_millis(25));
+        }
     }
 
     /// Clicks what a selector finds first.

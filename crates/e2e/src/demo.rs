@@ -79,7 +79,8 @@ impl Drop for Demo {
             self.folder.disable_cleanup(true);
             let output = self.process.output();
             let last: Vec<&str> = output.lines().rev().take(40).collect();
-            println!("what the demo said stands in {}; its end:", self.folder.path().display());
+            let state = self.process.ended().map_or_else(|| "runs".to_owned(), |status| format!("has ended: {status}"));
+            println!("the demo {state}; what it said stands in {}; its end:", self.folder.path().display());
             last.iter().rev().for_each(|line| println!("{line}"));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::context::Context;
@@ -12,7 +13,7 @@ use crate::tail::Bounds;
 use crate::{Error, Kafka, TopicPartition};
 
 /// A question that is open for longer is asked anew, by a new client: nothing else may wake it up.
-const ASK_ANEW: Duration = Duration::from_secs(30);
+const ASK_ANEW: Duration = Duration::from_secs(5);
 
 /// A topic, and the cluster that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,10 @@ impl GroupView {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(described) = self.asked.insert(asked).answer(left) {
                 self.asked = None;
+                // librdkafka remembers for minutes who coordinates, and goes on asking him after he says that he does not.
+                if matches!(described, Err(KafkaError::AdminOp(RDKafkaErrorCode::NotCoordinator))) {
+                    self.consumer = self.kafka.view_client(&self.group)?;
+                }
                 return described.map_err(Error::doubt(doing));
             }
         }

@@ -4,6 +4,7 @@
 mod chaos;
 mod conformance;
 mod consume;
+mod coordinator;
 mod late_end;
 mod page;
 mod replicas;
