@@ -73,6 +73,7 @@ docs: setup ## The generated documents, written anew
 	mv crates/schema/wikipedia-events.schema.json.new crates/schema/wikipedia-events.schema.json
 	$(CARGO) build --quiet --workspace --bins
 	./target/debug/wiki metrics > docs/metrics.md
+	env -i PATH="$$PATH" ./target/debug/wiki commands docs/commands
 
 clean: ## What the build and the demo left behind
 	$(CARGO) clean

@@ -36,7 +36,8 @@ fn an_unknown_value_is_named_with_what_is_accepted() {
 #[test]
 fn an_unknown_option_is_usage_and_suggests_the_nearest() {
     refused(&Program::new("ingest").with(["--stream-ulr", "x"]), 2, &["--stream-ulr", "--stream-url"]);
-    refused(&Program::new("wiki").with(["run", "nonsense"]), 2, &["nonsense", "ingest"]);
+    refused(&Program::new("wiki").with(["run", "nonsense"]), 2, &["no command nonsense", "--help"]);
+    refused(&Program::new("wiki").with(["run", "ingset"]), 2, &["no command ingset", "did you mean ingest?"]);
 }
 
 #[test]

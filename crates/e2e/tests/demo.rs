@@ -101,3 +101,48 @@ fn pointed_at_a_stream_that_refuses_it_says_so_once_and_goes_on() {
     let (code, output) = interrupt(process);
     assert_eq!(code, 0, "{output}");
 }
+
+/// A line without what differs from run to run: numbers, and the spaces that align them.
+fn shape(line: &str) -> String {
+    let mut shape = String::new();
+    for c in line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }) {
+        if !(matches!(c, '0' | ' ') && shape.ends_with(c)) {
+            shape.push(c);
+        }
+    }
+    shape
+}
+
+/// What has to stand in the output: of an edit and of the line of figures how they begin, of what the README cuts short
+/// what stands before the cut.
+fn expected(line: &str) -> String {
+    let is_edit = line.starts_with(|c: char| c.is_ascii_digit());
+    let end = if is_edit { line.match_indices(' ').nth(1) } else { line.match_indices('…').next() };
+    let end = end.or_else(|| line.match_indices("owners:").next());
+    shape(end.map_or(line, |(at, _)| &line[..at]))
+}
+
+#[test]
+fn the_demo_prints_what_the_readme_shows() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let sample = readme.split("```").find(|block| block.trim_start().starts_with("wikipedia-events demo")).unwrap();
+    assert!(sample.lines().count() > 15, "{sample}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let process = demo("demo", folder.path(), "auto");
+    wait_until("edits and figures", LIMIT, || {
+        let output = process.output();
+        output.contains("owners: sink-1 p") && output.contains("first edit after")
+    });
+    let (code, output) = interrupt(process);
+    assert_eq!(code, 0, "{output}");
+    let output = output.replace(&format!("{}/", folder.path().display()), "");
+    let shapes: Vec<String> = output.lines().map(shape).collect();
+    let is_live = output.lines().any(|line| line.starts_with("input    live"));
+    for line in sample.lines().filter(|line| !line.trim().is_empty() && *line != "^C") {
+        // Whoever reaches Wikimedia sees its edits.
+        let known = if is_live && line.starts_with("input") { "input".to_owned() } else { expected(line) };
+        assert!(shapes.iter().any(|shape| shape.starts_with(&known)), "nothing like {line:?} is printed:\n{output}");
+    }
+}

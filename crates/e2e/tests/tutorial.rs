@@ -56,7 +56,7 @@ chapters! {
 
 /// Command lines of the README and of the course's first page, and what runs each.
 const ELSEWHERE_RUN: [(&str, &str); 9] = [
-    ("make demo", "demo.rs, by the target's own command line"),
+    ("make demo", "demo.rs, by the target's own command line, and its output compared"),
     ("make test", "this very run"),
     ("make up-offline", "make stack-test: the same files, brought up with --wait"),
     ("export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml", "make stack-test, part course"),

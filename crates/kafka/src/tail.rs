@@ -17,7 +17,7 @@ use crate::{Error, ffi};
 
 /// How far the first step back goes, in offsets.
 const FIRST_STEP: i64 = 16;
-/// How long one pass over the tails may take.
+/// How long one pass over the tails may take, or a topic to be known to every broker.
 const PASS_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -72,12 +72,20 @@ impl Tail {
         Ok(count.filter(|count| *count > 0).and_then(|count| i32::try_from(count).ok()))
     }
 
-    /// The topic's id.
+    /// The topic's id. A topic that was made a moment ago may be unknown to the broker that is asked: it is asked again.
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer or does not know the topic.
     pub fn topic_id(&self, topic: &str) -> Result<Uuid, Error> {
-        ffi::topic_id(&self.consumer, topic, ANSWER_LIMIT).map_err(Error::doubt(format!("look up the id of {topic}")))
+        let deadline = Instant::now() + PASS_LIMIT;
+        loop {
+            match ffi::topic_id(&self.consumer, topic, ANSWER_LIMIT) {
+                Err(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition)) if Instant::now() < deadline => {
+                    std::thread::park_timeout(POLL);
+                }
+                answer => return answer.map_err(Error::doubt(format!("look up the id of {topic}"))),
+            }
+        }
     }
 
     /// Where a partition begins and ends for a `read_committed` reader.
@@ -89,6 +97,20 @@ impl Tail {
         let (start, end) =
             self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(Error::doubt(doing))?;
         Ok(Bounds { start, end })
+    }
+
+    /// The offsets between the start and the end of a topic, all partitions together; none where there is no topic.
+    /// Markers of transactions are among them: there may be fewer records.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn offsets(&self, topic: &str) -> Result<u64, Error> {
+        let mut len = 0;
+        for partition in 0..self.partitions(topic)?.unwrap_or(0) {
+            let Bounds { start, end } = self.bounds(topic, partition)?;
+            len += u64::try_from(end - start).unwrap_or(0);
+        }
+        Ok(len)
     }
 
     /// The last committed record of each partition; none where the log holds none.

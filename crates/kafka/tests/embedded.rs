@@ -271,3 +271,16 @@ async fn a_group_is_described_again_after_its_coordinator_was_away_for_long() {
     .await
     .unwrap();
 }
+
+/// On a cluster one broker hears of a new topic after another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_known_yet_is_asked_for_again() {
+    let (_broker, kafka) = start(1).await;
+    let asking = kafka.clone();
+    let asked = tokio::task::spawn_blocking(move || asking.tail().unwrap().topic_id("late"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!asked.is_finished(), "nobody knows it yet");
+    let wanted = kafka::topics::Wanted { name: "late", partitions: 1, replication: 1, keep: kafka::topics::Keep::Week };
+    kafka.ensure_topics(&[wanted]).await.unwrap();
+    asked.await.unwrap().unwrap();
+}

@@ -81,8 +81,15 @@ fn command<C: Args>(name: &'static str, default_http: &'static str) -> Command {
     command.mut_arg("http", |argument| argument.default_value(default_http))
 }
 
+/// What a service prints for `--help`.
+#[must_use]
+pub fn help<C: Args>(name: &'static str, default_http: &'static str) -> String {
+    let asked = command::<C>(name, default_http).try_get_matches_from([name, "--help"]);
+    asked.map_or_else(|help| help.to_string(), |_| String::new())
+}
+
 /// An option of a service as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
     /// The flag, such as `--batch-rows`.
     pub flag: String,
@@ -180,6 +187,12 @@ pub fn explain(error: &clap::Error) -> Failure {
             let near =
                 text(ContextKind::SuggestedArg).map_or_else(String::new, |near| format!("; did you mean {near}?"));
             Failure::Usage(format!("there is no option {name}{near} (--help lists them)"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let asked = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let near = text(ContextKind::SuggestedSubcommand)
+                .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            Failure::Usage(format!("there is no command {asked}{near} (--help lists those that there are)"))
         }
         ErrorKind::MissingRequiredArgument => Failure::Usage(format!("{argument} is missing (--help tells more)")),
         _ => {

@@ -1,14 +1,12 @@
 //! Subcommands.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
-use service::config::{Setting, settings};
 
-use crate::{audit, consume, demo, doctor, groups, out, produce, reference, top, topics};
+use crate::{audit, consume, demo, doctor, groups, out, produce, reference, services, top, topics};
 
 const AFTER_HELP: &str =
     "New to Kafka? `wiki broker` starts one, and docs/tutorial is a course. Something does not work? `wiki doctor`.";
@@ -34,7 +32,7 @@ enum Command {
     /// Topics: list, create, describe, delete.
     #[command(subcommand)]
     Topics(topics::Action),
-    /// Consumer groups: list, describe.
+    /// Consumer groups: list, describe, move their offsets, delete.
     #[command(subcommand)]
     Groups(groups::Action),
     /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
@@ -46,19 +44,23 @@ enum Command {
     /// Show who owns which partition, how much flows and what is wrong, in the terminal.
     Top(top::Options),
     /// Check a service's configuration: flags, environment, defaults.
-    #[command(disable_help_flag = true)]
     Config {
         /// Print every option's value and where it comes from; secrets are masked.
         #[arg(long)]
         show: bool,
-        /// The service: ingest, enricher, sink, console or simulator.
-        service: String,
-        /// Its options.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<OsString>,
+        /// The same as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        service: services::Named,
     },
     /// List every metric of every service, as Markdown.
     Metrics,
+    /// Write a page of Markdown for each command into a folder.
+    Commands {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Print a script that completes these commands in a shell.
     Completions {
         /// The shell.
@@ -69,15 +71,9 @@ enum Command {
         /// The folder.
         folder: PathBuf,
     },
-    /// Run one service in this binary: ingest, enricher, sink, console or simulator, with its own options.
-    #[command(disable_help_flag = true)]
-    Run {
-        /// The service.
-        service: String,
-        /// Its options.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<OsString>,
-    },
+    /// Run one service in this binary, with its own options.
+    #[command(subcommand)]
+    Run(services::Named),
 }
 
 /// Runs the embedded broker until a signal.
@@ -110,11 +106,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(options) => audit::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Top(options) => top::main(&options).map(|()| ExitCode::SUCCESS),
-        Command::Config { show, service, options } => config(&service, options, show).map(|()| ExitCode::SUCCESS),
+        Command::Config { show, json, service } => service.config(show, json).map(|()| ExitCode::SUCCESS),
         Command::Metrics => {
             out::line(reference::metrics().trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Commands { folder } => commands(&folder).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "wiki", &mut script);
@@ -122,49 +119,26 @@ pub(crate) fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { folder } => man(&folder).map(|()| ExitCode::SUCCESS),
-        Command::Run { service, options } => run(&service, options),
+        Command::Run(service) => Ok(service.run()),
     };
     result.unwrap_or_else(|failure| failure.report("wiki"))
 }
 
-fn config(name: &str, options: Vec<OsString>, show: bool) -> Result<(), Failure> {
-    let arguments = std::iter::once(OsString::from(name)).chain(options);
-    let settings = match name {
-        "ingest" => settings::<ingest::Config>("ingest", "127.0.0.1:8081", arguments),
-        "enricher" => settings::<enricher::Config>("enricher", "127.0.0.1:8082", arguments),
-        "sink" => settings::<sink::Config>("sink", "127.0.0.1:8083", arguments),
-        "console" => settings::<console::Config>("console", "127.0.0.1:8080", arguments),
-        "simulator" => settings::<simulator::Config>("simulator", "127.0.0.1:8090", arguments),
-        _ => Err(no_service(name)),
-    }?;
-    if !show {
-        out::line(format!("{name}: these settings are accepted; --show prints them"));
-        return Ok(());
-    }
-    for Setting { flag, variable, value, origin } in settings {
-        out::line(format!("{flag:<28} {origin:<12} {value}{}{variable}", if variable.is_empty() { "" } else { "  " }));
-    }
-    Ok(())
-}
-
-fn no_service(name: &str) -> Failure {
-    Failure::Usage(format!("there is no service {name}: ingest, enricher, sink, console or simulator"))
+fn commands(folder: &Path) -> Result<(), Failure> {
+    let pages = reference::commands(&Cli::command());
+    std::fs::create_dir_all(folder)
+        .and_then(|()| {
+            pages.iter().try_for_each(|(name, page)| std::fs::write(folder.join(format!("{name}.md")), page))
+        })
+        .map_err(|error| unwritable(folder, &error))
 }
 
 fn man(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-        .map_err(|error| Failure::Config(format!("{} cannot be written: {error}", folder.display())))
+        .map_err(|error| unwritable(folder, &error))
 }
 
-fn run(name: &str, options: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let arguments = std::iter::once(OsString::from(name)).chain(options);
-    match name {
-        "ingest" => Ok(service::main_from(arguments, "ingest", "127.0.0.1:8081", ingest::run)),
-        "enricher" => Ok(service::main_from(arguments, "enricher", "127.0.0.1:8082", enricher::run)),
-        "sink" => Ok(service::main_from(arguments, "sink", "127.0.0.1:8083", sink::run)),
-        "console" => Ok(service::main_with_own_server(arguments, "console", "127.0.0.1:8080", console::run)),
-        "simulator" => Ok(service::main_with_own_server(arguments, "simulator", "127.0.0.1:8090", simulator::run)),
-        _ => Err(no_service(name)),
-    }
+fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
+    Failure::Config(format!("{} cannot be written: {error}", folder.display()))
 }

@@ -8,7 +8,9 @@ mod doctor;
 mod groups;
 mod out;
 mod produce;
+mod progress;
 mod reference;
+mod services;
 mod top;
 mod topics;
 

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use kafka::KafkaConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::error::KafkaError;
@@ -13,6 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 use service::Failure;
 
+use crate::progress;
 use crate::topics::{client, name_and_value, partitions_of};
 
 /// Wait for room in the client's queue, and for reports.
@@ -88,6 +90,7 @@ struct Tally {
 /// Hears of each delivery.
 struct Reports {
     printed: Printed,
+    bar: ProgressBar,
     tally: Mutex<Tally>,
 }
 
@@ -118,9 +121,10 @@ impl ProducerContext for Reports {
         };
         if let Some(line) = line {
             // Whoever read this has seen enough; what is under way is delivered all the same.
-            let _ = writeln!(std::io::stdout(), "{line}");
+            self.bar.suspend(|| drop(writeln!(std::io::stdout(), "{line}")));
         }
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bar.inc(1);
         match error {
             None => tally.delivered += 1,
             Some(error) => {
@@ -145,7 +149,8 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
         (false, true) => Printed::Lines,
         (false, false) => Printed::Nothing,
     };
-    let reports = Reports { printed, tally: Mutex::default() };
+    let bar = progress::bar(if options.value.is_some() { options.count } else { 0 }, "delivering");
+    let reports = Reports { printed, bar: bar.clone(), tally: Mutex::default() };
     let mut config = kafka.console_producer();
     match options.acks {
         Acks::All => {}
@@ -163,6 +168,7 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
     while !options.no_flush && producer.in_flight_count() > 0 {
         producer.poll(POLL);
     }
+    bar.finish_and_clear();
     conclude(producer, options, handed)
 }
 

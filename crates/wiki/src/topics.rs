@@ -1,7 +1,6 @@
 //! Topics: listed, made, described, deleted.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use kafka::{Kafka, KafkaConfig};
@@ -12,7 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Value, json};
 use service::{Failure, Metrics};
 
-use crate::out::line;
+use crate::out::{confirm, line};
 
 /// How long one answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -227,17 +226,7 @@ fn describe(kafka: &Kafka, topic: &str, json: bool) -> Result<(), Failure> {
 }
 
 fn delete(kafka: &Kafka, topic: &str, yes: bool) -> Result<(), Failure> {
-    if !yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::Usage(format!("nobody can be asked here: --yes deletes {topic} and all its records")));
-        }
-        eprint!("Delete {topic} and all its records? Type its name: ");
-        let mut typed = String::new();
-        let read = std::io::stdin().read_line(&mut typed);
-        if read.is_err() || typed.trim() != topic {
-            return Err(Failure::Runtime(format!("{topic} stays")));
-        }
-    }
+    confirm(&format!("delete {topic} and all its records"), topic, yes)?;
     let admin = kafka.admin().map_err(|error| failed(&error))?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_LIMIT)).request_timeout(Some(ANSWER_LIMIT));
     let deleted = service::block_on(async {

@@ -128,6 +128,8 @@ impl Groups {
 
     /// Stores a committed offset.
     pub(crate) fn store_offset(&mut self, group: &StrBytes, topic: StrBytes, partition: i32, offset: CommittedOffset) {
+        // Whoever commits without joining makes a group that nobody is in.
+        self.by_id.entry(group.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
         self.offsets.entry(group.clone()).or_default().insert((topic, partition), offset);
     }
 

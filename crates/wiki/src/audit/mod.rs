@@ -20,6 +20,7 @@ use sink::writers::postgres::connection::DatabaseConfig;
 pub(crate) use table::Table;
 
 use crate::out::line;
+use crate::progress;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What was published within this may still be on its way into the table.
@@ -102,6 +103,11 @@ impl Report {
 }
 
 impl Report {
+    /// Grows as long as anything gets further.
+    pub(crate) fn moved(&self) -> usize {
+        self.raw + self.enriched + self.stored + self.dead_letters
+    }
+
     /// Clean, and nothing is on its way any more.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_clean() && self.under_way == 0
@@ -175,8 +181,15 @@ fn text<M: rdkafka::Message>(headers: &Headers<'_, M>, name: &str) -> Option<Str
     headers.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
 }
 
-fn scan(tail: &Tail, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Failure> {
-    tail.scan(topic, each).map_err(|error| Failure::Runtime(error.sentence()))
+fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Failure> {
+    let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
+    let bar = progress::bar(tail.offsets(topic).map_err(failed)?, "reading");
+    let scanned = tail.scan(topic, |record| {
+        bar.inc(1);
+        each(record);
+    });
+    bar.finish_and_clear();
+    scanned.map_err(failed)
 }
 
 /// Takes the audit; `served` is what the stream's server says it served.

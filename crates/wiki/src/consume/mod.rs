@@ -5,9 +5,10 @@ mod format;
 mod start;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use kafka::context::Context;
 use kafka::{Kafka, KafkaConfig, Rebalancing};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -16,11 +17,12 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use service::{CancellationToken, Failure};
 
+use crate::progress;
 use crate::topics::{client, failed, partitions_of};
 use filter::Filter;
 use format::Format;
 pub(crate) use format::pretty;
-use start::Start;
+pub(crate) use start::Start;
 
 /// How long the group's coordinator may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -124,6 +126,7 @@ struct Reader {
     partitions: i32,
     ended: BTreeSet<i32>,
     owned: BTreeSet<i32>,
+    bar: ProgressBar,
 }
 
 impl Reader {
@@ -143,8 +146,9 @@ impl Reader {
         }
         let group = reading.group.as_deref().map(|group| (group, reading.rebalance));
         let consumer = kafka.console(group, start == Start::Earliest).map_err(|error| failed(&error))?;
-        let reader =
-            Self { topic, format, reading, consumer, partitions, ended: BTreeSet::new(), owned: BTreeSet::new() };
+        let bar = bar(&kafka, &topic, &reading, start)?;
+        let (ended, owned) = (BTreeSet::new(), BTreeSet::new());
+        let reader = Self { topic, format, reading, consumer, partitions, ended, owned, bar };
         let begun = match &reader.reading.group {
             Some(_) => reader.consumer.subscribe(&[&reader.topic]),
             None => start
@@ -172,6 +176,7 @@ impl Reader {
                         self.commit_ahead(record, read, many)?;
                     }
                     read += 1;
+                    self.bar.inc(1);
                     if self.reading.filter.passes(record.payload().unwrap_or_default()) {
                         let written = writeln!(out, "{}", format::line(record, self.format)).and_then(|()| out.flush());
                         if written.is_err() {
@@ -197,6 +202,7 @@ impl Reader {
                 break;
             }
         }
+        self.bar.finish_and_clear();
         if self.reading.group.is_some() {
             // A consumer group that is left with nothing read has nothing to commit.
             let _ = self.consumer.commit_consumer_state(CommitMode::Sync);
@@ -263,6 +269,16 @@ impl Reader {
             self.owned = owned;
         }
     }
+}
+
+/// For a whole topic that goes into a file; records that are printed here are a progress of their own.
+fn bar(kafka: &Kafka, topic: &str, reading: &Reading, start: Start) -> Result<ProgressBar, Failure> {
+    let is_whole = reading.until_end && reading.group.is_none() && start == Start::Earliest;
+    if !is_whole || std::io::stdout().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let total = kafka.tail().and_then(|tail| tail.offsets(topic)).map_err(|error| failed(&error))?;
+    Ok(progress::bar(total, "reading"))
 }
 
 /// A consumer group speaks one protocol at a time; whoever speaks another waits for ever.

@@ -12,7 +12,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     Earliest,
     Latest,
     /// This offset in each partition.
@@ -41,7 +41,7 @@ impl FromStr for Start {
 
 impl Start {
     /// Every partition of a topic, from here on.
-    pub(super) fn assignment<C: ConsumerContext>(
+    pub(crate) fn assignment<C: ConsumerContext>(
         self,
         consumer: &BaseConsumer<C>,
         topic: &str,

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 /// What the demo's own screen shows of the logs.
 const FILTER: &str = "warn,ingest=info,rdkafka=off,librdkafka=off";
-/// How long everything that was served may take to reach the table at the end.
+/// At the end what was served goes on into the table, as long as it does not stand still for this long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether it has.
 const DRAIN_PAUSE: Duration = Duration::from_millis(250);
@@ -260,7 +260,7 @@ async fn wait(
 
 /// Waits until everything that was served is in the table, and takes the audit.
 async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Result<Report, Failure> {
-    let deadline = Instant::now() + DRAIN_LIMIT;
+    let (mut deadline, mut moved) = (Instant::now() + DRAIN_LIMIT, 0);
     loop {
         let served = source.served();
         let (kafka, table) = (kafka.clone(), table.to_owned());
@@ -268,6 +268,9 @@ async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Resul
         let report = taken.await.map_err(|_| Failure::Runtime("the audit broke".to_owned()))??;
         if report.is_settled() || Instant::now() > deadline {
             return Ok(report);
+        }
+        if report.moved() > moved {
+            (deadline, moved) = (Instant::now() + DRAIN_LIMIT, report.moved());
         }
         tokio::time::sleep(DRAIN_PAUSE).await;
     }

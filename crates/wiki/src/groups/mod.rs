@@ -1,4 +1,6 @@
-//! Consumer groups: who is in them, who owns what, how far they are.
+//! Consumer groups: who is in them, who owns what, how far they are; and what can be done to one that rests.
+
+mod offsets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +37,18 @@ pub(crate) enum Action {
         #[command(flatten)]
         kafka: KafkaConfig,
     },
+    /// Move a consumer group's committed offsets, after a question. Nobody may be in it.
+    Reset(offsets::Options),
+    /// Delete a consumer group and its committed offsets, after a question. Nobody may be in it.
+    Delete {
+        /// Its name.
+        group: String,
+        /// Without the question.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        kafka: KafkaConfig,
+    },
 }
 
 /// Runs `wiki groups`.
@@ -42,6 +56,8 @@ pub(crate) fn main(action: &Action) -> Result<(), Failure> {
     match action {
         Action::List { json, kafka } => list(&client(kafka)?, *json),
         Action::Describe { group, json, kafka } => describe(&client(kafka)?, group, *json),
+        Action::Reset(options) => offsets::reset(options),
+        Action::Delete { group, yes, kafka } => offsets::delete(&client(kafka)?, group, *yes),
     }
 }
 
@@ -84,10 +100,8 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
     let partitions = partitions(kafka)?;
     let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
     let described = view.describe(ANSWER_LIMIT).map_err(|error| failed(&error))?;
-    if described.state.eq_ignore_ascii_case("dead") {
-        return Err(Failure::Config(format!(
-            "there is no consumer group {group}; `wiki groups list` lists those that there are"
-        )));
+    if !is_there(&described) {
+        return Err(no_group(group));
     }
     let mut owners: BTreeMap<TopicPartition, String> = BTreeMap::new();
     for member in &described.members {
@@ -132,6 +146,15 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
         line(format!("standing by: {}", idle.join(", ")));
     }
     Ok(())
+}
+
+/// A coordinator describes a group that nobody knows as a dead one.
+fn is_there(described: &GroupDescription) -> bool {
+    !described.state.eq_ignore_ascii_case("dead")
+}
+
+fn no_group(group: &str) -> Failure {
+    Failure::Config(format!("there is no consumer group {group}; `wiki groups list` lists those that there are"))
 }
 
 /// Members that own nothing: they stand by.
