@@ -12,6 +12,8 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::statistics::Statistics;
 use service::Metrics;
 
+use crate::error::is_passing;
+
 /// Kinds of client errors: a closed set, a label.
 const ERROR_KINDS: [&str; 5] = ["transport", "auth", "fatal", "timeout", "other"];
 /// librdkafka repeats an error at every attempt; the log shows it this often.
@@ -103,9 +105,7 @@ impl Context {
 
 fn kind_of(error: &KafkaError) -> &'static str {
     match error.rdkafka_error_code() {
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve,
-        ) => "transport",
+        _ if is_passing(error) => "transport",
         Some(
             RDKafkaErrorCode::Authentication
             | RDKafkaErrorCode::SSL

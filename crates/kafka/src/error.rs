@@ -44,6 +44,32 @@ impl Error {
     }
 }
 
+/// Whether librdkafka only tells of it and goes on by itself: a broker is away, and others may do its work.
+#[must_use]
+pub fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve)
+    )
+}
+
+/// Whether a partition's leader is about to be another one: whoever asks again soon is answered.
+pub(crate) fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            // The broker that was asked left the cluster's list of brokers meanwhile.
+            RDKafkaErrorCode::DestroyBroker
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
+}
+
 /// Whether the cluster refuses for lack of rights.
 pub(crate) fn lacks_rights(error: &KafkaError) -> bool {
     let code = match error {

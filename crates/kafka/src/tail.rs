@@ -12,13 +12,15 @@ use uuid::Uuid;
 
 use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
-use crate::error::{lacks_rights, refused};
+use crate::error::{is_moving, is_passing, lacks_rights, refused};
 use crate::{Error, ffi};
 
 /// How far the first step back goes, in offsets.
 const FIRST_STEP: i64 = 16;
 /// How long one pass over the tails may take, or a topic to be known to every broker.
 const PASS_LIMIT: Duration = Duration::from_secs(30);
+/// How long nothing may come after a broker went away: another one takes over.
+const PASSING_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A reader of tails; every call blocks.
@@ -93,10 +95,17 @@ impl Tail {
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, Error> {
-        let doing = format!("look up the end of {topic} partition {partition}");
-        let (start, end) =
-            self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(Error::doubt(doing))?;
-        Ok(Bounds { start, end })
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.consumer.fetch_watermarks(topic, partition, left) {
+                Ok((start, end)) => return Ok(Bounds { start, end }),
+                Err(error) if is_moving(&error) && !left.is_zero() => std::thread::park_timeout(POLL),
+                Err(error) => {
+                    return Err(Error::doubt(format!("look up the end of {topic} partition {partition}"))(error));
+                }
+            }
+        }
     }
 
     /// The offsets between the start and the end of a topic, all partitions together; none where there is no topic.
@@ -203,8 +212,9 @@ impl Tail {
                 .map_err(Error::doubt(doing()))?;
         }
         self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
+        let begun = Instant::now();
         let mut unfinished: Vec<i32> = starts.keys().copied().collect();
-        let mut deadline = Instant::now() + PASS_LIMIT;
+        let mut deadline = begun + PASS_LIMIT;
         while !unfinished.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
@@ -212,9 +222,10 @@ impl Tail {
                     deadline = Instant::now() + PASS_LIMIT;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => unfinished.retain(|left| *left != partition),
+                Some(Err(source)) if is_passing(&source) => deadline = deadline.min(Instant::now() + PASSING_LIMIT),
                 Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
                 None if Instant::now() > deadline => {
-                    return Err(Error::TimedOut { doing: doing(), seconds: PASS_LIMIT.as_secs() });
+                    return Err(Error::TimedOut { doing: doing(), seconds: begun.elapsed().as_secs() });
                 }
                 None => {}
             }
@@ -259,15 +270,17 @@ impl Tail {
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Offset(from)).map_err(Error::doubt(doing()))?;
         self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
-        let deadline = Instant::now() + PASS_LIMIT;
+        let begun = Instant::now();
+        let mut deadline = begun + PASS_LIMIT;
         let mut records = Vec::new();
         while !enough(&records) {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => records.push(message.detach()),
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(source)) if is_passing(&source) => deadline = deadline.min(Instant::now() + PASSING_LIMIT),
                 Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
                 None if Instant::now() > deadline => {
-                    return Err(Error::TimedOut { doing: doing(), seconds: PASS_LIMIT.as_secs() });
+                    return Err(Error::TimedOut { doing: doing(), seconds: begun.elapsed().as_secs() });
                 }
                 None => {}
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::kafka::Cluster;
+use e2e::kafka::{Cluster, NODES};
 use e2e::process::Program;
 use serde_json::Value;
 
@@ -93,4 +93,21 @@ fn our_console_consumer_shows_what_kcat_and_kafkas_own_show() {
     assert!(ours.values().any(|(key, headers, _)| key.is_some() && headers.len() == 2));
     assert!(ours == kcat(bootstrap, &topic), "kcat shows something else");
     assert!(ours == kafkas_own(bootstrap, &topic, ours.len()), "Kafka's own console consumer shows something else");
+}
+
+#[test]
+fn records_are_read_while_a_broker_is_away() {
+    let mut cluster = Cluster::to_break();
+    let bootstrap = cluster.bootstrap.clone();
+    let topic = cluster.target("away").prefix + "records";
+    wiki(&bootstrap, &["topics", "create", &topic, "--partitions", "3", "--replication-factor", "3"]);
+    let times = TIMES.to_string();
+    wiki(&bootstrap, &["produce", &topic, "--value", "%n", "--count", &times]);
+    // Whoever leads, and whoever is asked first.
+    for node in 0..NODES {
+        cluster.kill(node);
+        let read = wiki(&bootstrap, &["consume", &topic, "--from", "earliest", "--until-end"]);
+        assert_eq!(read.lines().count() as u64, TIMES, "without node {node}");
+        cluster.start_dead_nodes();
+    }
 }

@@ -4,16 +4,18 @@ mod filter;
 mod format;
 mod start;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use kafka::context::Context;
-use kafka::{Kafka, KafkaConfig, Rebalancing};
+use kafka::{Kafka, KafkaConfig, Rebalancing, is_passing};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use service::{CancellationToken, Failure};
 
@@ -26,6 +28,8 @@ pub(crate) use start::Start;
 
 /// How long the group's coordinator may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Between two words about brokers that are away.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Options of `wiki consume`.
@@ -127,6 +131,8 @@ struct Reader {
     ended: BTreeSet<i32>,
     owned: BTreeSet<i32>,
     bar: ProgressBar,
+    /// When it was told last that no broker answers.
+    told: Cell<Option<Instant>>,
 }
 
 impl Reader {
@@ -148,7 +154,7 @@ impl Reader {
         let consumer = kafka.console(group, start == Start::Earliest).map_err(|error| failed(&error))?;
         let bar = bar(&kafka, &topic, &reading, start)?;
         let (ended, owned) = (BTreeSet::new(), BTreeSet::new());
-        let reader = Self { topic, format, reading, consumer, partitions, ended, owned, bar };
+        let reader = Self { topic, format, reading, consumer, partitions, ended, owned, bar, told: Cell::new(None) };
         let begun = match &reader.reading.group {
             Some(_) => reader.consumer.subscribe(&[&reader.topic]),
             None => start
@@ -192,6 +198,7 @@ impl Reader {
                     self.ended.insert(*partition);
                     self.say_end(*partition);
                 }
+                Some(Err(error)) if is_passing(error) => self.say_away(error),
                 Some(Err(error)) => return Err(self.unreadable(error)),
                 None => {}
             }
@@ -230,7 +237,7 @@ impl Reader {
         }
         match self.consumer.store_offset_from_message(record) {
             // The partition was taken in this moment: its next owner prints this record again.
-            Ok(()) | Err(KafkaError::StoreOffset(rdkafka::types::RDKafkaErrorCode::State)) => Ok(()),
+            Ok(()) | Err(KafkaError::StoreOffset(RDKafkaErrorCode::State)) => Ok(()),
             Err(error) => Err(self.unreadable(&error)),
         }
     }
@@ -240,6 +247,15 @@ impl Reader {
             !self.owned.is_empty() && self.owned.is_subset(&self.ended)
         } else {
             self.ended.len() == usize::try_from(self.partitions).unwrap_or(usize::MAX)
+        }
+    }
+
+    /// Other brokers may have what is to be read; where none answers a reader should know why nothing comes.
+    fn say_away(&self, error: &KafkaError) {
+        let is_all = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if is_all && self.told.get().is_none_or(|told| told.elapsed() > TOLD_AGAIN) {
+            self.told.set(Some(Instant::now()));
+            eprintln!("wiki: no broker answers; going on when one does (Ctrl-C ends it)");
         }
     }
 
