@@ -109,6 +109,8 @@ fn a_broken_stream_is_named() {
     let (_pipeline, well) = healthy();
     let of = |stream: &str| SetUp { stream: stream.to_owned(), ..well.clone() };
     of("https://nowhere.invalid/v2/stream/recentchange").expect("unknown name", &["dns", "nowhere.invalid"]);
+    let left_out = of("https://nowhere.invalid/v2/stream/recentchange").with(&["--without-stream"]);
+    assert_eq!(left_out.look(), (0, vec![]), "whoever needs no stream");
     let closed = free_address();
     of(&format!("http://{closed}/")).expect("nobody there", &["stream", "cannot be reached", "simulator"]);
     let refusing = answering("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");

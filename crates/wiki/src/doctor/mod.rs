@@ -36,6 +36,9 @@ pub(crate) struct Options {
         default_value = "https://stream.wikimedia.org/v2/stream/recentchange"
     )]
     stream_url: String,
+    /// Leave the stream out: a simulator or a recording stands in its place, or only Kafka is wanted.
+    #[arg(long)]
+    without_stream: bool,
     /// The PostgreSQL database, where sinks store into one.
     #[command(flatten)]
     database: DatabaseConfig,
@@ -76,7 +79,9 @@ impl Finding {
 pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
     let mut findings = vec![machine::disk(&options.data, options.free_mib)];
     findings.extend(options.ports.iter().map(|address| machine::port(*address)));
-    findings.extend(service::block_on(async { Ok(stream::look(&options.stream_url).await) })?);
+    if !options.without_stream {
+        findings.extend(service::block_on(async { Ok(stream::look(&options.stream_url).await) })?);
+    }
     findings.extend(cluster::look(&options.kafka, &options.group));
     findings.extend(database(&options.database));
     if options.json {

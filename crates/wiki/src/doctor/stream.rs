@@ -9,6 +9,8 @@ use super::Finding;
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// For whoever needs no stream of Wikimedia's.
+const ELSE: &str = "a simulator does as well (`wiki run simulator`): --without-stream leaves this out";
 /// A clock that is off by more makes positions and delays wrong.
 const SKEW_SECONDS: i64 = 30;
 
@@ -23,7 +25,7 @@ pub(super) async fn look(url: &str) -> Vec<Finding> {
     };
     let host = parsed.host_str().unwrap_or_default().to_owned();
     if let Err(sentence) = resolve(&host, parsed.port_or_known_default().unwrap_or(443)).await {
-        return vec![Finding::bad("dns", sentence)];
+        return vec![Finding::bad("dns", format!("{sentence}; {ELSE}"))];
     }
     // The default of the TLS library is chosen by whoever comes first; a second choice changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -79,9 +81,9 @@ fn refused(host: &str, error: &reqwest::Error) -> String {
     let what_to_do = if is_certificate {
         "this machine's clock or its certificates are old, or something stands in between"
     } else {
-        "look at this machine's network and firewall, or take a simulator (`wiki run simulator`) and its address"
+        "look at this machine's network and firewall"
     };
-    format!("{host} cannot be reached: {said}; {what_to_do}")
+    format!("{host} cannot be reached: {said}; {what_to_do}; {ELSE}")
 }
 
 /// This machine's time beside that of an answer's head.
