@@ -1,5 +1,6 @@
 //! `wiki audit` on a pipeline at work.
 
+use std::path::Path;
 use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
@@ -10,7 +11,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 const AUDITS: usize = 6;
 
 fn audit(pipeline: &Pipeline) -> (i32, String) {
-    let table = pipeline.table().display().to_string();
+    audit_of(&pipeline.table(), pipeline)
+}
+
+fn audit_of(table: &Path, pipeline: &Pipeline) -> (i32, String) {
+    let table = table.display().to_string();
     let program = Program::new("wiki")
         .with(["audit", "--writer", "sqlite", "--sqlite-file", &table])
         .with(["--kafka-bootstrap-servers", &pipeline.target.bootstrap]);
@@ -49,4 +54,24 @@ fn what_was_published_long_ago_and_is_not_stored_is_missing() {
         let (code, said) = audit(&pipeline);
         code == 1 && said.contains("missing 7, double 0, extra 0")
     });
+}
+
+#[test]
+fn the_table_of_another_topic_is_not_taken_for_this_ones() {
+    // The same seed: the same ids.
+    let parts = Parts::with_simulator(&["--rate", "200", "--edits", "100"]);
+    let mut yesterday = Pipeline::start(&parts);
+    let mut today = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "sink-1"] {
+        yesterday.start_service(service);
+        today.start_service(service);
+    }
+    for pipeline in [&yesterday, &today] {
+        wait_until("all is stored", LIMIT, || checker::rows(&pipeline.table()) == 100);
+        let (code, said) = audit(pipeline);
+        assert_eq!(code, 0, "{said}");
+    }
+    let (code, said) = audit_of(&yesterday.table(), &today);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("another topic wikipedia-events"), "{said}");
 }

@@ -79,6 +79,7 @@ fn offsets_move_where_nobody_is_in_the_group_and_nowhere_else() {
     wait_until("nobody is in the group", LIMIT, || done("groups describe g").contains(" 0 members"));
     assert_eq!(done("groups delete g --yes"), "g deleted\n");
     refused("groups delete g --yes", 78, "there is no consumer group g");
+    refused("groups reset fresh --topic t --to 7", 2, "there is no consumer group fresh yet");
     done("groups reset fresh --topic t --to 7 --yes");
     assert!(done("groups list").contains("fresh"), "a group that was given offsets is one");
     pipeline.expect_all_alive();

@@ -39,6 +39,9 @@ pub struct Faults {
     /// Make no new events; what is there is served on.
     #[arg(long, env = "WIKI_SIMULATOR_FROZEN")]
     pub frozen: bool,
+    /// Make new events in the other data centre.
+    #[arg(long, env = "WIKI_SIMULATOR_SWITCHED")]
+    pub switched: bool,
 }
 
 impl Default for Faults {
@@ -55,6 +58,7 @@ impl Default for Faults {
             error_after: None,
             redirect: None,
             frozen: false,
+            switched: false,
         }
     }
 }

@@ -135,6 +135,7 @@ pub struct Generator {
     canary_every_us: u64,
     next_canary_us: [u64; 2],
     switch_after: Option<u64>,
+    is_switched: bool,
     made: u64,
     offsets: [i64; 2],
 }
@@ -153,9 +154,15 @@ impl Generator {
             // The first ones come soon: they are the sign of life of an idle data centre.
             next_canary_us: [now_us + 500_000, now_us + 700_000],
             switch_after,
+            is_switched: false,
             made: 0,
             offsets: [6_100_000_000, 2_300_000_000],
         }
+    }
+
+    /// Makes changes in the other data centre from now on, or in the first one again.
+    pub const fn switch(&mut self, is_switched: bool) {
+        self.is_switched = is_switched;
     }
 
     /// The next event.
@@ -171,7 +178,7 @@ impl Generator {
             }
         }
         self.made += 1;
-        let switched = self.switch_after.is_some_and(|after| self.made > after);
+        let switched = self.is_switched || self.switch_after.is_some_and(|after| self.made > after);
         self.change(usize::from(switched))
     }
 

@@ -154,6 +154,13 @@ impl Log {
         }
     }
 
+    /// Makes changes in the other data centre from now on, or in the first one again.
+    pub const fn switch(&mut self, is_switched: bool) {
+        if let Some((generator, _)) = &mut self.generator {
+            generator.switch(is_switched);
+        }
+    }
+
     /// Generates up to `count` events and says how many: 0 once there are no more to come.
     pub fn grow(&mut self, count: usize) -> usize {
         for made in 0..count {

@@ -144,6 +144,8 @@ struct Ids {
     loose: Vec<String>,
     /// Those of records that are younger than was asked for.
     young: HashSet<String>,
+    /// Of a table the ids of the topics that it is made from.
+    topics: Vec<String>,
 }
 
 impl Ids {
@@ -199,6 +201,7 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
     // Against the stream: what is found here was there already in what is read next.
     let stored = table.ids()?;
+    expect_same_topic(&tail, &topics.events, &stored.topics)?;
     let enriched = Ids::of(&tail, &topics.events, young_ms)?;
     let raw = Ids::of(&tail, &topics.raw, young_ms)?;
     let mut report = Report {
@@ -236,6 +239,22 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String
     report.gaps = open_gaps(&tail, &topics.gaps)?;
     report.loose.extend(stored.loose);
     Ok(report)
+}
+
+/// The simulator gives the same ids again, and a table of yesterday's would look like today's.
+fn expect_same_topic(tail: &Tail, events: &str, stored: &[String]) -> Result<(), Failure> {
+    let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
+    if stored.is_empty() || tail.partitions(events).map_err(failed)?.is_none() {
+        return Ok(());
+    }
+    let present = tail.topic_id(events).map_err(failed)?.to_string();
+    match stored.iter().find(|id| **id != present) {
+        None => Ok(()),
+        Some(other) => Err(Failure::Config(format!(
+            "the table holds edits of another topic {events} (id {other}; the present one has {present}): name the table \
+             that the sinks store into now"
+        ))),
+    }
 }
 
 fn open_gaps(tail: &Tail, topic: &str) -> Result<usize, Failure> {

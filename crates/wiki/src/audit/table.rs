@@ -11,6 +11,8 @@ use sink::writers::postgres::connection::{Target, sentence};
 use super::Ids;
 
 const EVERY_ID: &str = "SELECT event_id FROM edits";
+/// Topics whose records were stored.
+const TOPICS: &str = "SELECT DISTINCT CAST(topic_id AS TEXT) FROM sink_progress";
 /// Partitions whose rows and rejects are not exactly `base_seq` to `next_seq` − 1.
 const LOOSE: &str = "SELECT CAST(p.partition AS TEXT) FROM sink_progress p LEFT JOIN ( \
         SELECT topic_id, partition, seq FROM edits UNION ALL SELECT topic_id, partition, seq FROM edits_rejected \
@@ -55,6 +57,10 @@ fn in_sqlite(file: &Path, ids: &mut Ids) -> rusqlite::Result<()> {
     for id in query.query_map([], |row| row.get::<_, String>(0))? {
         ids.count(id?);
     }
+    let mut query = connection.prepare(TOPICS)?;
+    for topic in query.query_map([], |row| row.get::<_, String>(0))? {
+        ids.topics.push(topic?);
+    }
     let mut query = connection.prepare(LOOSE)?;
     for partition in query.query_map([], |row| row.get::<_, String>(0))? {
         ids.loose.push(format!("table, partition {}", partition?));
@@ -72,6 +78,9 @@ fn in_postgres(target: &Target, ids: &mut Ids) -> Result<(), postgres::Error> {
         ids.count(row.get(0));
     }
     drop(rows);
+    for row in moment.query(TOPICS, &[])? {
+        ids.topics.push(row.get(0));
+    }
     for row in moment.query(LOOSE, &[])? {
         ids.loose.push(format!("table, partition {}", row.get::<_, String>(0)));
     }

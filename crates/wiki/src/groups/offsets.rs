@@ -50,7 +50,9 @@ pub(super) fn reset(options: &Options) -> Result<(), Failure> {
     let kafka = client(&options.kafka)?;
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
     // A group that is not there yet may be given offsets to begin at.
-    expect_at_rest(&mut view, group)?;
+    if !expect_at_rest(&mut view, group)? {
+        eprintln!("there is no consumer group {group} yet: this makes one");
+    }
     let moves = plan(&kafka, &view, options)?;
     if *json {
         let one = |Move { partition, from, to }: &Move| json!({ "partition": partition, "from": from, "to": to });
