@@ -6,6 +6,8 @@ use e2e::pipeline::{Parts, Pipeline};
 use e2e::{checker, wait_until};
 
 const EDITS: usize = 20_000;
+/// Streams of which one at least is cut where it costs edits.
+const STREAMS: u32 = 5;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The same stream, cut every 1,200 events, read to its end.
@@ -35,8 +37,12 @@ fn an_id_sent_back_as_received_loses_edits_and_a_rewritten_one_none() {
     println!("rewritten position:   {exact}");
     assert!(exact.is_exact() && exact.stored == EDITS, "{exact}");
 
-    let naive = run(&["--naive-resume"]);
-    let lost = EDITS - naive.stored;
-    println!("id sent as received:  {naive}; {lost} of {EDITS} edits lost");
-    assert!(lost > 0, "the contrast is gone: {naive}");
+    // A few, where a cut falls between the data centres' events: about one stream in twenty has no such cut.
+    let loses = |stream: u32| {
+        let naive = run(&["--naive-resume"]);
+        let lost = EDITS - naive.stored;
+        println!("id sent as received:  {naive}; {lost} of {EDITS} edits lost, stream {stream}");
+        lost > 0
+    };
+    assert!((1..=STREAMS).any(loses), "the contrast is gone: nothing is lost in {STREAMS} streams");
 }
