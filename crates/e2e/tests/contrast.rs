@@ -37,7 +37,7 @@ fn an_id_sent_back_as_received_loses_edits_and_a_rewritten_one_none() {
     println!("rewritten position:   {exact}");
     assert!(exact.is_exact() && exact.stored == EDITS, "{exact}");
 
-    // A few, where a cut falls between the data centres' events: about one stream in twenty has no such cut.
+    // A cut between events of the two data centres costs some; where no cut falls so, nothing is lost, which is luck.
     let loses = |stream: u32| {
         let naive = run(&["--naive-resume"]);
         let lost = EDITS - naive.stored;
