@@ -1,6 +1,7 @@
 //! A consumer group as the broker describes it, by the classic protocol's own request.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -45,4 +46,38 @@ fn partitions(assignment: &[u8], topic: &str) -> Vec<i32> {
     }
     found.sort_unstable();
     found
+}
+
+/// Others in the sinks' group, by the eager protocol, who store nothing; the group's order has them before `sink-1`.
+pub struct Strangers(pub Vec<BaseConsumer>);
+
+impl Strangers {
+    /// They ask to be let in.
+    ///
+    /// # Panics
+    /// Where they cannot.
+    #[must_use]
+    pub fn join(bootstrap: &str, numbers: Range<usize>) -> Self {
+        let stranger = |number: usize| {
+            let consumer: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", bootstrap)
+                .set("group.id", "wiki-sink")
+                .set("client.id", format!("a-stranger-{number}"))
+                .set("partition.assignment.strategy", "range")
+                .set("heartbeat.interval.ms", "300")
+                .create()
+                .unwrap();
+            consumer.subscribe(&["wikipedia-events"]).unwrap();
+            consumer
+        };
+        Self(numbers.map(stranger).collect())
+    }
+
+    /// They take part; how many partitions are left to `sink-1`, once the group is at rest with all of them in it.
+    #[must_use]
+    pub fn left_to_the_sink(&self, bootstrap: &str) -> Option<usize> {
+        self.0.iter().for_each(|stranger| drop(stranger.poll(Duration::from_millis(5))));
+        let owners = owners(bootstrap, "wiki-sink", "wikipedia-events")?;
+        (owners.len() > self.0.len()).then(|| owners.get("sink-1").map_or(0, Vec::len))
+    }
 }

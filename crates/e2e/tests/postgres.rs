@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::groups::Strangers;
 use e2e::pipeline::{Parts, Pipeline};
 use e2e::postgres::{Server, try_ask};
 use e2e::process::Program;
-use e2e::wait_until;
+use e2e::{checker, http, wait_until};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(90);
 const EDITS: usize = 12_000;
@@ -87,6 +89,48 @@ fn a_rebalance_while_the_database_is_down_costs_no_membership() {
         assert!(!says(&pipeline, sink, ("event", "lost")), "{sink} lost its place in the group");
         assert_eq!(pipeline.metric(sink, "wiki_sink_sequence_holes_total"), Some(0.0));
     }
+    assert_eq!(try_ask(&url, "SELECT count(DISTINCT event_id), count(*) FROM edits"), Ok(format!("{FEW}|{FEW}")));
+}
+
+#[test]
+fn partitions_that_came_and_went_while_the_database_was_down_are_stored_when_they_come_back() {
+    const FEW: usize = 3_000;
+    let mut server = Server::make();
+    let url = server.database();
+    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
+    let mut parts = Parts::with_simulator(&["--rate", "1000", "--edits", &FEW.to_string(), "--seed", "8"]);
+    parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
+    parts.rebalance = "eager";
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    let simulator = pipeline.simulator;
+    let freeze = |yes: bool| {
+        let put = http::request(simulator, "PUT", "/faults", &format!("{{\"frozen\":{yes}}}"));
+        assert_eq!(put.unwrap().0, 200);
+    };
+    wait_until("some are stored", LIMIT, || stored() > 500);
+    freeze(true);
+    wait_until("nothing waits to be stored", LIMIT, || stored() == checker::served(simulator, "edit").len());
+
+    server.kill();
+    let bootstrap = pipeline.target.bootstrap.clone();
+    let few = Strangers::join(&bootstrap, 0..1);
+    wait_until("the sink cannot claim what the group gives it", LIMIT, || {
+        let waits = |line: &Value| line["message"] == "partitions not claimed yet; trying again";
+        few.left_to_the_sink(&bootstrap) == Some(3) && pipeline.logs("sink-1").iter().any(waits)
+    });
+    let mut all = Strangers::join(&bootstrap, 1..6);
+    all.0.extend(few.0);
+    wait_until("the group takes it back", LIMIT, || all.left_to_the_sink(&bootstrap) == Some(0));
+    server.start();
+    drop(all);
+    freeze(false);
+    wait_until("every edit is stored", LIMIT, || {
+        pipeline.expect_all_alive();
+        stored() >= FEW
+    });
     assert_eq!(try_ask(&url, "SELECT count(DISTINCT event_id), count(*) FROM edits"), Ok(format!("{FEW}|{FEW}")));
 }
 

@@ -321,10 +321,8 @@ impl Store {
     }
 
     fn give_back(&mut self, partitions: &[TopicPartition]) {
-        if self.retry.is_some() {
-            // The client remembers a pause, also for a partition that comes back later.
-            answered(self.member.set_paused(partitions, false));
-        }
+        // The client remembers a pause, also for a partition that comes back later.
+        answered(self.member.set_paused(partitions, false));
         self.forget(partitions);
         answered(self.member.release(partitions));
         if self.batch.is_empty() {
