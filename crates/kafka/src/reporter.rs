@@ -1,4 +1,4 @@
-//! A producer for words that may be lost: it never blocks, and drops what it cannot send.
+//! A producer for words that may be lost: it waits for nobody, and drops what it cannot send.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,8 @@ use crate::context::Context;
 
 /// How long one poll for delivery reports may take.
 const POLL: Duration = Duration::from_millis(10);
+/// Long enough to serve all that came since the last word; a poll of no time at all serves one event.
+const SERVE: Duration = Duration::from_millis(1);
 
 /// Sends words to one topic, at most once each.
 pub struct Reporter {
@@ -29,7 +31,7 @@ impl Reporter {
     /// Hands a word over; it is dropped where the client's queue is full.
     pub fn tell(&self, key: &str, value: &[u8]) {
         // Reports of what was not delivered are taken out of the queue here; nothing follows from them.
-        self.producer.poll(Duration::ZERO);
+        self.producer.poll(SERVE);
         if let Err((error, _)) = self.producer.send(BaseRecord::to(&self.topic).key(key).payload(value)) {
             tracing::debug!(%error, topic = self.topic, "a word about ourselves was dropped");
         }
