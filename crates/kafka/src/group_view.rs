@@ -143,9 +143,6 @@ impl GroupView {
     /// # Errors
     /// [`Error::Doubt`] where its leader does not answer.
     pub fn bounds(&self, at: &TopicPartition, limit: Duration) -> Result<Bounds, Error> {
-        let doing = format!("look up the end of {} partition {}", at.topic, at.partition);
-        let (start, end) =
-            self.consumer.fetch_watermarks(&at.topic, at.partition, limit).map_err(Error::doubt(doing))?;
-        Ok(Bounds { start, end })
+        Bounds::of(&self.consumer, &at.topic, at.partition, limit)
     }
 }

@@ -43,6 +43,87 @@ pub struct Bounds {
     pub end: i64,
 }
 
+impl Bounds {
+    /// Asks a partition's leader; while another one takes over, again until `limit`.
+    pub(crate) fn of(
+        consumer: &BaseConsumer<Context>,
+        topic: &str,
+        partition: i32,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match consumer.fetch_watermarks(topic, partition, left) {
+                Ok((start, end)) => return Ok(Self { start, end }),
+                Err(error) if is_moving(&error) && !left.is_zero() => std::thread::park_timeout(POLL),
+                Err(error) => {
+                    return Err(Error::doubt(format!("look up the end of {topic} partition {partition}"))(error));
+                }
+            }
+        }
+    }
+}
+
+/// What one step of a [`Pass`] gave.
+enum Step<'a> {
+    Record(BorrowedMessage<'a>),
+    /// This partition's end is reached.
+    End(i32),
+}
+
+/// One pass over partitions, each from an offset. While nothing comes there is a limit, shorter where a broker went away.
+struct Pass<'a> {
+    consumer: &'a BaseConsumer<Context>,
+    doing: String,
+    begun: Instant,
+    deadline: Instant,
+}
+
+impl<'a> Pass<'a> {
+    fn begin(
+        consumer: &'a BaseConsumer<Context>,
+        topic: &str,
+        starts: &BTreeMap<i32, i64>,
+        doing: String,
+    ) -> Result<Self, Error> {
+        let mut assignment = TopicPartitionList::new();
+        for (partition, offset) in starts {
+            assignment
+                .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(Error::doubt(doing.as_str()))?;
+        }
+        consumer.assign(&assignment).map_err(Error::doubt(doing.as_str()))?;
+        let begun = Instant::now();
+        Ok(Self { consumer, doing, begun, deadline: begun + PASS_LIMIT })
+    }
+
+    fn next(&mut self) -> Result<Step<'a>, Error> {
+        loop {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    self.deadline = Instant::now() + PASS_LIMIT;
+                    return Ok(Step::Record(message));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Step::End(partition)),
+                Some(Err(source)) if is_passing(&source) => {
+                    self.deadline = self.deadline.min(Instant::now() + PASSING_LIMIT);
+                }
+                Some(Err(source)) => return Err(Error::Doubt { doing: self.doing.clone(), source }),
+                None if Instant::now() > self.deadline => {
+                    let seconds = self.begun.elapsed().as_secs();
+                    return Err(Error::TimedOut { doing: self.doing.clone(), seconds });
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.consumer.unassign().map_err(Error::doubt(self.doing))
+    }
+}
+
 impl Tail {
     pub(crate) const fn new(consumer: BaseConsumer<Context>) -> Self {
         Self { consumer }
@@ -95,17 +176,7 @@ impl Tail {
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer.
     pub fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, Error> {
-        let deadline = Instant::now() + ANSWER_LIMIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.consumer.fetch_watermarks(topic, partition, left) {
-                Ok((start, end)) => return Ok(Bounds { start, end }),
-                Err(error) if is_moving(&error) && !left.is_zero() => std::thread::park_timeout(POLL),
-                Err(error) => {
-                    return Err(Error::doubt(format!("look up the end of {topic} partition {partition}"))(error));
-                }
-            }
-        }
+        Bounds::of(&self.consumer, topic, partition, ANSWER_LIMIT)
     }
 
     /// The offsets between the start and the end of a topic, all partitions together; none where there is no topic.
@@ -204,33 +275,15 @@ impl Tail {
         starts: &BTreeMap<i32, i64>,
         mut each: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), Error> {
-        let doing = || format!("read the end of {topic}");
-        let mut assignment = TopicPartitionList::new();
-        for (partition, offset) in starts {
-            assignment
-                .add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(Error::doubt(doing()))?;
-        }
-        self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
-        let begun = Instant::now();
+        let mut pass = Pass::begin(&self.consumer, topic, starts, format!("read the end of {topic}"))?;
         let mut unfinished: Vec<i32> = starts.keys().copied().collect();
-        let mut deadline = begun + PASS_LIMIT;
         while !unfinished.is_empty() {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    each(&message);
-                    deadline = Instant::now() + PASS_LIMIT;
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => unfinished.retain(|left| *left != partition),
-                Some(Err(source)) if is_passing(&source) => deadline = deadline.min(Instant::now() + PASSING_LIMIT),
-                Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
-                None if Instant::now() > deadline => {
-                    return Err(Error::TimedOut { doing: doing(), seconds: begun.elapsed().as_secs() });
-                }
-                None => {}
+            match pass.next()? {
+                Step::Record(record) => each(&record),
+                Step::End(partition) => unfinished.retain(|left| *left != partition),
             }
         }
-        self.consumer.unassign().map_err(Error::doubt(doing()))
+        pass.end()
     }
 
     /// The first record at or behind `from`; `None` where there is none yet.
@@ -266,26 +319,16 @@ impl Tail {
         from: i64,
         enough: impl Fn(&[OwnedMessage]) -> bool,
     ) -> Result<Vec<OwnedMessage>, Error> {
-        let doing = || format!("read {topic} partition {partition}");
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(topic, partition, Offset::Offset(from)).map_err(Error::doubt(doing()))?;
-        self.consumer.assign(&assignment).map_err(Error::doubt(doing()))?;
-        let begun = Instant::now();
-        let mut deadline = begun + PASS_LIMIT;
+        let starts = BTreeMap::from([(partition, from)]);
+        let mut pass = Pass::begin(&self.consumer, topic, &starts, format!("read {topic} partition {partition}"))?;
         let mut records = Vec::new();
         while !enough(&records) {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => records.push(message.detach()),
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(source)) if is_passing(&source) => deadline = deadline.min(Instant::now() + PASSING_LIMIT),
-                Some(Err(source)) => return Err(Error::Doubt { doing: doing(), source }),
-                None if Instant::now() > deadline => {
-                    return Err(Error::TimedOut { doing: doing(), seconds: begun.elapsed().as_secs() });
-                }
-                None => {}
+            match pass.next()? {
+                Step::Record(record) => records.push(record.detach()),
+                Step::End(_) => break,
             }
         }
-        self.consumer.unassign().map_err(Error::doubt(doing()))?;
+        pass.end()?;
         Ok(records)
     }
 }
