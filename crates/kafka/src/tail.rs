@@ -65,6 +65,21 @@ impl Bounds {
     }
 }
 
+/// A topic's partitions, each from its start to its end.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    topic: String,
+    partitions: BTreeMap<i32, Bounds>,
+}
+
+impl Extent {
+    /// Offsets in all partitions together. Markers of transactions are among them: there may be fewer records.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        self.partitions.values().map(|bounds| u64::try_from(bounds.end - bounds.start).unwrap_or(0)).sum()
+    }
+}
+
 /// What one step of a [`Pass`] gave.
 enum Step<'a> {
     Record(BorrowedMessage<'a>),
@@ -179,18 +194,16 @@ impl Tail {
         Bounds::of(&self.consumer, topic, partition, ANSWER_LIMIT)
     }
 
-    /// The offsets between the start and the end of a topic, all partitions together; none where there is no topic.
-    /// Markers of transactions are among them: there may be fewer records.
+    /// Where each partition of a topic begins and ends now; no partitions where there is no such topic.
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer.
-    pub fn offsets(&self, topic: &str) -> Result<u64, Error> {
-        let mut len = 0;
+    pub fn extent(&self, topic: &str) -> Result<Extent, Error> {
+        let mut partitions = BTreeMap::new();
         for partition in 0..self.partitions(topic)?.unwrap_or(0) {
-            let Bounds { start, end } = self.bounds(topic, partition)?;
-            len += u64::try_from(end - start).unwrap_or(0);
+            partitions.insert(partition, self.bounds(topic, partition)?);
         }
-        Ok(len)
+        Ok(Extent { topic: topic.to_owned(), partitions })
     }
 
     /// The last committed record of each partition; none where the log holds none.
@@ -262,11 +275,16 @@ impl Tail {
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where the end is not reached.
     pub fn scan(&self, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Error> {
-        let mut starts = BTreeMap::new();
-        for partition in 0..self.partitions(topic)?.unwrap_or(0) {
-            starts.insert(partition, self.bounds(topic, partition)?.start);
-        }
-        self.scan_from(topic, &starts, each)
+        self.scan_extent(&self.extent(topic)?, each)
+    }
+
+    /// The same, where the extent is known.
+    ///
+    /// # Errors
+    /// As [`Tail::scan`].
+    pub fn scan_extent(&self, extent: &Extent, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Error> {
+        let starts = extent.partitions.iter().map(|(partition, bounds)| (*partition, bounds.start)).collect();
+        self.scan_from(&extent.topic, &starts, each)
     }
 
     fn scan_from(

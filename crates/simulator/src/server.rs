@@ -106,12 +106,11 @@ async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure
         }
         let due = started.elapsed().as_secs_f64() / interval.as_secs_f64();
         let mut is_complete = false;
-        let is_frozen = shared.faults().frozen;
-        let is_switched = shared.faults().switched;
-        shared.log().switch(is_switched);
+        let Faults { frozen, switched, .. } = shared.faults();
+        shared.log().switch(switched);
         while made < due && !is_complete {
             // Time that passes frozen is not made up for.
-            is_complete = !is_frozen && shared.log().grow(1) == 0;
+            is_complete = !frozen && shared.log().grow(1) == 0;
             made += 1.0;
         }
         shared.grown.notify_waiters();

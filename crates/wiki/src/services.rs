@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use service::Failure;
-use service::config::{Setting, settings};
+use service::config::{Setting, help, settings};
 
 use crate::out::line;
 
@@ -61,6 +61,19 @@ impl Named {
         }
     }
 
+    /// Its name, and what it prints for `--help`.
+    fn help(&self) -> (&'static str, String) {
+        let (name, http, _) = self.split();
+        let text = match self {
+            Self::Ingest(_) => help::<ingest::Config>(name, http),
+            Self::Enricher(_) => help::<enricher::Config>(name, http),
+            Self::Sink(_) => help::<sink::Config>(name, http),
+            Self::Console(_) => help::<console::Config>(name, http),
+            Self::Simulator(_) => help::<simulator::Config>(name, http),
+        };
+        (name, text)
+    }
+
     /// Checks its configuration, and prints it where that is wanted.
     pub(crate) fn config(&self, show: bool, json: bool) -> Result<(), Failure> {
         let (name, http, arguments) = self.split();
@@ -89,12 +102,13 @@ impl Named {
 
 /// What each service prints for `--help`, by its name.
 pub(crate) fn helps() -> [(&'static str, String); 5] {
-    use service::config::help;
-    [
-        ("ingest", help::<ingest::Config>("ingest", "127.0.0.1:8081")),
-        ("enricher", help::<enricher::Config>("enricher", "127.0.0.1:8082")),
-        ("sink", help::<sink::Config>("sink", "127.0.0.1:8083")),
-        ("console", help::<console::Config>("console", "127.0.0.1:8080")),
-        ("simulator", help::<simulator::Config>("simulator", "127.0.0.1:8090")),
-    ]
+    let none = || Options { options: Vec::new() };
+    let all = [
+        Named::Ingest(none()),
+        Named::Enricher(none()),
+        Named::Sink(none()),
+        Named::Console(none()),
+        Named::Simulator(none()),
+    ];
+    all.map(|service| service.help())
 }

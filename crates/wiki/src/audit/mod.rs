@@ -185,8 +185,9 @@ fn text<M: rdkafka::Message>(headers: &Headers<'_, M>, name: &str) -> Option<Str
 
 fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Failure> {
     let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
-    let bar = progress::bar(tail.offsets(topic).map_err(failed)?, "reading");
-    let scanned = tail.scan(topic, |record| {
+    let extent = tail.extent(topic).map_err(failed)?;
+    let bar = progress::bar(extent.offsets(), "reading");
+    let scanned = tail.scan_extent(&extent, |record| {
         bar.inc(1);
         each(record);
     });

@@ -293,8 +293,8 @@ fn bar(kafka: &Kafka, topic: &str, reading: &Reading, start: Start) -> Result<Pr
     if !is_whole || std::io::stdout().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
-    let total = kafka.tail().and_then(|tail| tail.offsets(topic)).map_err(|error| failed(&error))?;
-    Ok(progress::bar(total, "reading"))
+    let extent = kafka.tail().and_then(|tail| tail.extent(topic)).map_err(|error| failed(&error))?;
+    Ok(progress::bar(extent.offsets(), "reading"))
 }
 
 /// A consumer group speaks one protocol at a time; whoever speaks another waits for ever.
