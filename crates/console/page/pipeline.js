@@ -114,8 +114,9 @@ export class Pipeline {
   #compare() {
     const told = new Map();
     for (const rebalance of this.#model.board.rebalances) {
-      const isTold = rebalance.is_over && !rebalance.causes.some(({ what }) => what === "protocol_changed" || what === "lost");
-      if (isTold && rebalance.protocol) {
+      const [cause, ...others] = rebalance.causes;
+      const isOne = others.length === 0 && ["joined", "left"].includes(cause?.what);
+      if (isOne && rebalance.is_over && rebalance.protocol) {
         told.set(rebalance.protocol, [...(told.get(rebalance.protocol) ?? []), rebalance]);
       }
     }
@@ -126,7 +127,7 @@ export class Pipeline {
     }
     const heads = ["Protocol", "Rebalances", "Longest pause", "Partitions stopped", "Until all is at rest"];
     const body = place.querySelector("tbody") ?? place.appendChild(el("table", {},
-      el("caption", {}, "What sinks that join and leave cost at worst, by protocol (kills left out)"),
+      el("caption", {}, "What one sink that joins or leaves costs at worst, by protocol (kills left out)"),
       el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody"))).querySelector("tbody");
     keyed(body, [...told].sort(), ([protocol]) => protocol, () => el("tr", {}, el("th", { scope: "row" }), ...heads.slice(1).map(() => el("td", { class: "number" }))), (row, [protocol, rebalances]) => {
       const worst = (value) => Math.max(...rebalances.map(value));

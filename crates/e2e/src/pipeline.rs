@@ -170,11 +170,22 @@ impl Pipeline {
         self.services.remove(name);
     }
 
+    fn address(&self, service: &str) -> Option<SocketAddr> {
+        let started = self.logs(service).into_iter().rfind(|line| line["message"] == "started")?;
+        started["address"].as_str()?.parse().ok()
+    }
+
+    /// Whether a running service is ready, and what it says of it.
+    #[must_use]
+    pub fn readiness(&self, service: &str) -> Option<(bool, String)> {
+        let (status, said) = http::request(self.address(service)?, "GET", "/readyz", "")?;
+        Some((status == 200, said))
+    }
+
     /// A metric of a running service as it shows it now, all its labels added up.
     #[must_use]
     pub fn metric(&self, service: &str, name: &str) -> Option<f64> {
-        let started = self.logs(service).into_iter().rfind(|line| line["message"] == "started")?;
-        let text = http::get(started["address"].as_str()?.parse().ok()?, "/metrics")?;
+        let text = http::get(self.address(service)?, "/metrics")?;
         let series =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|sum, value| sum + value)

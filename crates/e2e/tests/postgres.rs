@@ -10,24 +10,36 @@ use e2e::{checker, http, wait_until};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(90);
-const EDITS: usize = 12_000;
+const KILLS: usize = 3;
+/// Edits stored between two kills.
+const SHARE: usize = 2_000;
 /// Who does not poll for so long loses its place in the group.
 const SILENCE: Duration = Duration::from_secs(4);
+
+fn stored(url: &str) -> usize {
+    try_ask(url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0))
+}
+
+/// The simulator makes no more events, or goes on.
+fn freeze(pipeline: &Pipeline, yes: bool) {
+    let put = http::request(pipeline.simulator, "PUT", "/faults", &format!("{{\"frozen\":{yes}}}"));
+    assert_eq!(put.map(|(status, _)| status), Some(200));
+}
 
 #[test]
 fn a_server_killed_under_load_loses_and_doubles_nothing() {
     let mut server = Server::make();
     let url = server.database();
-    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
-    let mut parts = Parts::with_simulator(&["--rate", "2000", "--edits", &EDITS.to_string(), "--seed", "5"]);
+    let mut parts = Parts::with_simulator(&["--rate", "1500", "--seed", "5"]);
     parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
     let mut pipeline = Pipeline::start(&parts);
     let sinks = ["sink-1", "sink-2"];
     for service in ["ingest", "enricher"].iter().chain(&sinks) {
         pipeline.start_service(service);
     }
-    for share in [2, 5, 8] {
-        wait_until("a share is stored", LIMIT, || stored() >= EDITS * share / 10);
+    for _ in 0..KILLS {
+        let before = stored(&url);
+        wait_until("a share is stored", LIMIT, || stored(&url) >= before + SHARE);
         server.kill();
         wait_until("a sink shows that its write waits", LIMIT, || {
             pipeline.expect_all_alive();
@@ -37,16 +49,19 @@ fn a_server_killed_under_load_loses_and_doubles_nothing() {
         });
         server.start();
     }
+    freeze(&pipeline, true);
+    let mut edits = 0;
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
-        stored() >= EDITS
+        edits = checker::served(pipeline.simulator, "edit").len();
+        stored(&url) >= edits
     });
     let (code, output, errors) = Program::new("wiki")
         .with(["audit", "--kafka-bootstrap-servers", &pipeline.target.bootstrap, "--database-url", &url])
         .with(["--simulator", &format!("http://{}", pipeline.simulator)])
         .run(LIMIT);
     println!("{}", output);
-    assert!(output.contains(&format!("stored        {EDITS:>9}")), "{}{}", output, errors);
+    assert!(output.contains(&format!("stored        {edits:>9}")), "{}{}", output, errors);
     assert!(output.contains("missing 0, double 0, extra 0, gaps 0"), "{}", output);
     assert_eq!(code, 0);
 }
@@ -56,7 +71,6 @@ fn a_rebalance_while_the_database_is_down_costs_no_membership() {
     const FEW: usize = 6_000;
     let mut server = Server::make();
     let url = server.database();
-    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
     let mut parts = Parts::with_simulator(&["--rate", "1000", "--edits", &FEW.to_string(), "--seed", "6"]);
     parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
     parts.services = ["-X".to_owned(), format!("max.poll.interval.ms={}", SILENCE.as_millis())].into();
@@ -64,7 +78,7 @@ fn a_rebalance_while_the_database_is_down_costs_no_membership() {
     for service in ["ingest", "enricher", "sink-1", "sink-2", "sink-3"] {
         pipeline.start_service(service);
     }
-    wait_until("some are stored", LIMIT, || stored() > 500);
+    wait_until("some are stored", LIMIT, || stored(&url) > 500);
     server.kill();
     pipeline.service("sink-3").kill();
     pipeline.forget("sink-3");
@@ -83,7 +97,7 @@ fn a_rebalance_while_the_database_is_down_costs_no_membership() {
     server.start();
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
-        stored() >= FEW
+        stored(&url) >= FEW
     });
     for sink in ["sink-1", "sink-2"] {
         assert!(!says(&pipeline, sink, ("event", "lost")), "{sink} lost its place in the group");
@@ -97,7 +111,6 @@ fn partitions_that_came_and_went_while_the_database_was_down_are_stored_when_the
     const FEW: usize = 3_000;
     let mut server = Server::make();
     let url = server.database();
-    let stored = || try_ask(&url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0));
     let mut parts = Parts::with_simulator(&["--rate", "1000", "--edits", &FEW.to_string(), "--seed", "8"]);
     parts.destination = Some(["--writer", "postgres", "--database-url", &url].map(str::to_owned).into());
     parts.rebalance = "eager";
@@ -106,13 +119,9 @@ fn partitions_that_came_and_went_while_the_database_was_down_are_stored_when_the
         pipeline.start_service(service);
     }
     let simulator = pipeline.simulator;
-    let freeze = |yes: bool| {
-        let put = http::request(simulator, "PUT", "/faults", &format!("{{\"frozen\":{yes}}}"));
-        assert_eq!(put.unwrap().0, 200);
-    };
-    wait_until("some are stored", LIMIT, || stored() > 500);
-    freeze(true);
-    wait_until("nothing waits to be stored", LIMIT, || stored() == checker::served(simulator, "edit").len());
+    wait_until("some are stored", LIMIT, || stored(&url) > 500);
+    freeze(&pipeline, true);
+    wait_until("nothing waits to be stored", LIMIT, || stored(&url) == checker::served(simulator, "edit").len());
 
     server.kill();
     let bootstrap = pipeline.target.bootstrap.clone();
@@ -125,11 +134,15 @@ fn partitions_that_came_and_went_while_the_database_was_down_are_stored_when_the
     all.0.extend(few.0);
     wait_until("the group takes it back", LIMIT, || all.left_to_the_sink(&bootstrap) == Some(0));
     server.start();
+    wait_until("the sink stands by and is ready", LIMIT, || {
+        let is_ready = pipeline.readiness("sink-1").is_some_and(|(is_ready, _)| is_ready);
+        all.left_to_the_sink(&bootstrap) == Some(0) && is_ready
+    });
     drop(all);
-    freeze(false);
+    freeze(&pipeline, false);
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
-        stored() >= FEW
+        stored(&url) >= FEW
     });
     assert_eq!(try_ask(&url, "SELECT count(DISTINCT event_id), count(*) FROM edits"), Ok(format!("{FEW}|{FEW}")));
 }

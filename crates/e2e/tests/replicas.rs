@@ -44,8 +44,25 @@ fn a_standby_of_ingest_opens_no_connection_and_takes_over_from_the_killed() {
     assert!(pipeline.logs(standby).iter().all(|line| !line.to_string().contains("(429)")), "one connection at a time");
 }
 
-#[test]
-fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
+const EDITS: usize = 6_000;
+
+fn enriched(pipeline: &Pipeline) -> usize {
+    checker::read_topic(&pipeline.target, "wikipedia-events").values().map(Vec::len).sum()
+}
+
+/// Deletes most of each partition, as retention does to a sink that was away too long.
+fn delete_most(pipeline: &Pipeline, topic: &str) {
+    let mut list = TopicPartitionList::new();
+    for (partition, records) in checker::read_topic(&pipeline.target, topic) {
+        let behind = records[records.len() * 3 / 4].offset();
+        assert!(list.add_partition_offset(topic, partition, Offset::Offset(behind)).is_ok());
+    }
+    let deleted = e2e::block_on(pipeline.target.admin().delete_records(&list, &AdminOptions::new()));
+    assert!(deleted.is_ok(), "{deleted:?}");
+}
+
+/// A part is stored, then the sink is killed, and everything is enriched.
+fn with_a_sink_that_was_away() -> (Pipeline, usize) {
     let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "2000", "--edits", "6000", "--seed", "41"]));
     for service in ["ingest", "enricher", "sink-1"] {
         pipeline.start_service(service);
@@ -53,31 +70,77 @@ fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
     let table = pipeline.table();
     wait_until("a part is stored", LIMIT, || checker::rows(&table) > 800);
     pipeline.service("sink-1").kill();
-    let stored = checker::rows(&table);
-    let enriched = |pipeline: &Pipeline| -> usize {
-        checker::read_topic(&pipeline.target, "wikipedia-events").values().map(Vec::len).sum()
-    };
-    wait_until("all is enriched", LIMIT, || enriched(&pipeline) == 6_000);
+    wait_until("all is enriched", LIMIT, || enriched(&pipeline) == EDITS);
+    (pipeline, checker::rows(&table))
+}
 
-    // Most of each partition is deleted before it was stored, as retention does to a sink that was away too long.
-    let admin = pipeline.target.admin();
-    let mut list = TopicPartitionList::new();
-    for (partition, records) in checker::read_topic(&pipeline.target, "wikipedia-events") {
-        let behind = records[records.len() * 3 / 4].offset();
-        list.add_partition_offset("wikipedia-events", partition, Offset::Offset(behind)).unwrap();
-    }
-    e2e::block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
-    let left = enriched(&pipeline);
-    assert!(left < 2_000 && stored + left < 6_000, "there are holes: {stored} stored, {left} left");
-
-    pipeline.start_service("sink-1");
+fn expect_healed(pipeline: &mut Pipeline) {
+    let table = pipeline.table();
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
-        checker::rows(&table) == 6_000
+        checker::rows(&table) == EDITS
     });
     let logs = pipeline.logs("sink-1");
     assert!(logs.iter().any(|line| line["message"] == "healed"), "the table was healed from the raw topic");
     let ids = checker::served(pipeline.simulator, "edit");
     let rows = e2e::recorded::stored(&table);
     assert!(ids.iter().eq(rows.keys()), "the healed table holds exactly what was served");
+}
+
+#[test]
+fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
+    let (mut pipeline, stored) = with_a_sink_that_was_away();
+    delete_most(&pipeline, "wikipedia-events");
+    let left = enriched(&pipeline);
+    assert!(left < 2_000 && stored + left < EDITS, "there are holes: {stored} stored, {left} left");
+    pipeline.start_service("sink-1");
+    expect_healed(&mut pipeline);
+}
+
+#[test]
+fn a_hole_that_the_raw_topic_does_not_hold_either_halts_its_partition_and_says_so() {
+    let (mut pipeline, stored) = with_a_sink_that_was_away();
+    delete_most(&pipeline, "wikipedia-events");
+    delete_most(&pipeline, "wikipedia-raw");
+    pipeline.start_service("sink-1");
+    wait_until("the sink says what halted it", LIMIT, || {
+        pipeline.expect_all_alive();
+        let said = pipeline.readiness("sink-1");
+        said.is_some_and(|(ready, said)| !ready && said.contains("a hole that cannot be healed halted 6 partitions"))
+    });
+    assert_eq!(pipeline.metric("sink-1", "wiki_sink_sequence_holes_total"), Some(6.0), "each hole is met once");
+    assert_eq!(checker::rows(&pipeline.table()), stored, "nothing behind a hole is stored");
+}
+
+/// The sink has its partitions and waits for its destination, while retention takes what it would read next.
+fn overtaken_by_retention(rebalance: &'static str) {
+    let mut parts = Parts::with_simulator(&["--rate", "2000", "--edits", "6000", "--seed", "42"]);
+    parts.rebalance = rebalance;
+    let mut pipeline = Pipeline::start(&parts);
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    let table = pipeline.table();
+    wait_until("a part is stored", LIMIT, || checker::rows(&table) > 800);
+    let lock = checker::lock(&table);
+    wait_until("a write waits", LIMIT, || pipeline.metric("sink-1", "wiki_sink_paused_partitions") > Some(0.0));
+    wait_until("all is enriched", LIMIT, || enriched(&pipeline) == EDITS);
+    delete_most(&pipeline, "wikipedia-events");
+    drop(lock);
+    expect_healed(&mut pipeline);
+}
+
+#[test]
+fn a_sink_that_retention_overtakes_goes_on_cooperative() {
+    overtaken_by_retention("cooperative");
+}
+
+#[test]
+fn a_sink_that_retention_overtakes_goes_on_eager() {
+    overtaken_by_retention("eager");
+}
+
+#[test]
+fn a_sink_that_retention_overtakes_goes_on_kip_848() {
+    overtaken_by_retention("consumer");
 }

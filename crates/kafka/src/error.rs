@@ -53,6 +53,13 @@ pub fn is_passing(error: &KafkaError) -> bool {
     )
 }
 
+/// Whether an offset is asked for that retention took, or that was never there.
+#[must_use]
+pub fn is_gone(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
+}
+
 /// Whether a partition's leader is about to be another one: whoever asks again soon is answered.
 pub(crate) fn is_moving(error: &KafkaError) -> bool {
     matches!(

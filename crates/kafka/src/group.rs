@@ -141,6 +141,7 @@ pub type Queue = ffi::PartitionQueue<GroupContext>;
 pub struct GroupMember {
     consumer: Arc<BaseConsumer<GroupContext>>,
     group: String,
+    topics: Vec<String>,
     rebalancing: Rebalancing,
     joined: Instant,
     /// The group has answered, or its silence has been told.
@@ -164,6 +165,7 @@ impl GroupMember {
         Ok(Self {
             consumer: Arc::new(consumer),
             group: group.to_owned(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             rebalancing,
             joined: Instant::now(),
             is_heard: AtomicBool::new(false),
@@ -222,12 +224,36 @@ impl GroupMember {
     /// # Errors
     /// [`Error::Doubt`] where the client refuses: leave the group and join again.
     pub fn assign(&self, starts: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        let list = list_of(starts.iter().map(|(at, offset)| (at, Some(*offset))))?;
+        self.assign_at(starts.iter().map(|(at, offset)| (at, Offset::Offset(*offset))))
+    }
+
+    fn assign_at<'a>(&self, starts: impl Iterator<Item = (&'a TopicPartition, Offset)>) -> Result<(), Error> {
+        let list = list_of(starts.map(|(at, offset)| (at, Some(offset))))?;
         let assigned = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(&list),
         };
         assigned.map_err(Error::doubt("take partitions on"))
+    }
+
+    /// Takes partitions on without reading them, until [`GroupMember::seek`] and [`GroupMember::set_paused`] say where
+    /// from: their ends stand for that meanwhile, since any other offset may be gone.
+    ///
+    /// # Errors
+    /// As [`GroupMember::assign`].
+    pub fn assign_paused(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.assign_at(partitions.iter().map(|at| (at, Offset::End)))?;
+        self.set_paused(partitions, true)
+    }
+
+    /// Leaves the group and joins it again: the way back where the client has given a partition up.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the client refuses.
+    pub fn rejoin(&self) -> Result<(), Error> {
+        self.consumer.unsubscribe();
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics).map_err(Error::doubt(format!("join group {} again", self.group)))
     }
 
     /// Gives partitions back.
@@ -324,13 +350,13 @@ impl Drop for GroupMember {
 }
 
 fn list_of<'a>(
-    partitions: impl Iterator<Item = (&'a TopicPartition, Option<i64>)>,
+    partitions: impl Iterator<Item = (&'a TopicPartition, Option<Offset>)>,
 ) -> Result<TopicPartitionList, Error> {
     let mut list = TopicPartitionList::new();
     for (at, offset) in partitions {
         let mut element = list.add_partition(&at.topic, at.partition);
         if let Some(offset) = offset {
-            element.set_offset(Offset::Offset(offset)).map_err(Error::doubt("name an offset"))?;
+            element.set_offset(offset).map_err(Error::doubt("name an offset"))?;
         }
     }
     Ok(list)

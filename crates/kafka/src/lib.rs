@@ -50,7 +50,7 @@ pub mod writer;
 
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
-pub use error::{Error, is_passing};
+pub use error::{Error, is_gone, is_passing};
 pub use ffi::{Fetched, GroupDescription, MemberDescription, Membership};
 pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
 pub use group_view::{GroupView, TopicView};

@@ -27,7 +27,9 @@ pub struct Stretch<'a> {
 /// # Errors
 /// [`Error::Doubt`] where the cluster does not answer.
 pub fn rows(tail: &Tail, mapping: &Mapping, stretch: &Stretch<'_>, hole: Hole) -> Result<Option<Vec<Row>>, Error> {
-    let records = tail.records_between(stretch.topic, stretch.partition, stretch.from, stretch.until)?;
+    // What retention took of the raw topic too shows in the count.
+    let from = stretch.from.max(tail.bounds(stretch.topic, stretch.partition)?.start);
+    let records = tail.records_between(stretch.topic, stretch.partition, from, stretch.until)?;
     let mut rows = Vec::new();
     for record in &records {
         let source = Headers(record);

@@ -4,7 +4,7 @@
 //! that it stands for, so that a repeat can be told.
 
 use kafka::dead_letter::{self, Origin};
-use kafka::{Error, FencedWriter, Kafka, Outgoing, Tail};
+use kafka::{Error, FencedWriter, Kafka, Outgoing, Tail, is_gone};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use schema::Rejection;
 use uuid::Uuid;
@@ -48,16 +48,16 @@ impl Outbox {
     /// # Errors
     /// [`Error::Doubt`]: some may be told, tell them all again.
     pub fn tell(&mut self, rejected: &[Rejected], tail: &Tail) -> Result<(), Error> {
-        let letters: Vec<Letter<'_>> = rejected
-            .iter()
-            .map(|row| {
-                let found = tail.records_between(&self.topic, row.partition, row.offset, row.offset + 1);
+        let mut letters = Vec::new();
+        for Rejected { partition, offset, value, rejection, .. } in rejected {
+            let record = match tail.records_between(&self.topic, *partition, *offset, offset + 1) {
+                Ok(mut found) => found.pop(),
                 // Behind retention only the value is left.
-                let record = found.unwrap_or_default().pop();
-                let Rejected { partition, offset, value, rejection, .. } = row;
-                Letter { partition: *partition, offset: *offset, record, value, rejection }
-            })
-            .collect();
+                Err(Error::Doubt { source, .. }) if is_gone(&source) => None,
+                Err(error) => return Err(error),
+            };
+            letters.push(Letter { partition: *partition, offset: *offset, record, value, rejection });
+        }
         let result = self.write(&letters);
         if result.is_err() {
             self.writer = None;

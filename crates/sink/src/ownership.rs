@@ -109,7 +109,9 @@ pub fn claim(
             }
         }
         let Some(found) = bounds.get(partition) else { continue };
-        if taken.next_offset > found.end {
+        // Until the claim was made the owner before us may have stored what came since we looked.
+        let is_cut = taken.next_offset > found.end && taken.next_offset > tail.bounds(&source.topic, *partition)?.end;
+        if is_cut {
             return Err(ClaimError::Stop(Failure::Runtime(format!(
                 "{} partition {partition} ends at offset {}, but {} is due next: the topic was cut or made anew; \
                  restore it, or give the sink a fresh destination",

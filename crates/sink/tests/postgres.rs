@@ -77,12 +77,16 @@ fn a_row_that_postgresql_refuses_costs_that_row() {
     rows[7] = row(7, Edit { title: "a\0b".into(), ..edit("e7") });
     rows[20] = row(20, edit("e3"));
     rows[33] = row(33, Edit { timestamp: "yesterday".into(), ..edit("e33") });
+    // Longer than an index takes, and not to be compressed.
+    let long: String = (0..200).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    rows[36] = row(36, edit(&long));
     let written = writer.write(&batch(epoch, rows)).unwrap();
-    assert_eq!(written.inserted, 37);
-    assert_eq!(written.rejected, [Reason::RefusedByWriter, Reason::DuplicateId, Reason::RefusedByWriter]);
+    assert_eq!(written.inserted, 36);
+    let refused = Reason::RefusedByWriter;
+    assert_eq!(written.rejected, [refused, Reason::DuplicateId, refused, refused]);
     let waiting = writer.outbox(TOPIC, &[3]).unwrap();
     let seqs: Vec<i64> = waiting.iter().map(|rejected| rejected.seq).collect();
-    assert_eq!(seqs, [7, 20, 33]);
+    assert_eq!(seqs, [7, 20, 33, 36]);
     assert!(waiting[0].value.starts_with(b"{\"id\":9007199254740993"), "the value is kept");
     assert_eq!(claim(&mut writer).next_seq, Some(40), "their sequence numbers count as stored");
 }

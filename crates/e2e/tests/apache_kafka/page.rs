@@ -91,6 +91,7 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
     }
     print_figures(&demo, rounds);
     let told = browser.evaluate(&page, rows);
+    println!("{}", rebalances(&demo));
     for row in told.as_array().unwrap() {
         println!("{}", row.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "));
     }
@@ -99,8 +100,9 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
         row[3].as_str().unwrap().parse::<u32>().unwrap()
     };
     // Eager stops everything; the others stop only what moves.
-    assert_eq!(stopped("eager"), 6, "{told}");
-    assert!(stopped("cooperative") < 6 && stopped("consumer") < 6, "{told}");
+    let log = rebalances(&demo);
+    assert_eq!(stopped("eager"), 6, "{told}\n{log}");
+    assert!(stopped("cooperative") < 6 && stopped("consumer") < 6, "{told}\n{log}");
     if let Some(folder) = std::env::var_os("WIKI_PICTURES") {
         browser.picture(&page, &Path::new(&folder).join("protocols.png"), Some("#compare"));
         browser.picture(&page, &Path::new(&folder).join("protocols-timeline.png"), Some(".timeline-box"));
@@ -113,10 +115,14 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
 /// Longest pause in milliseconds, partitions stopped, milliseconds in all.
 type Figures = (i64, usize, i64);
 
+fn rebalances(demo: &Demo) -> String {
+    let address = demo.page.trim_start_matches("http://").trim_end_matches('/').parse();
+    address.ok().and_then(|address| e2e::http::get(address, "/api/rebalances")).unwrap_or_default()
+}
+
 /// Median, least and most of each protocol and cause, from the log, which must hold one of each a round.
 fn print_figures(demo: &Demo, rounds: usize) {
-    let address = demo.page.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-    let log = e2e::http::get(address, "/api/rebalances").unwrap();
+    let log = rebalances(demo);
     let mut figures: BTreeMap<(String, String), Vec<Figures>> = BTreeMap::new();
     for line in log.lines() {
         let entry: Value = serde_json::from_str(line).unwrap();

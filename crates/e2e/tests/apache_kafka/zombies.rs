@@ -41,8 +41,11 @@ struct Held {
 impl Held {
     /// Gives the lock when the replica waits for it with records in hand.
     fn begin(&self, pipeline: &Pipeline, replica: &str) -> checker::TableLock {
-        let lock = checker::lock(&pipeline.table());
         let read = || pipeline.metric(replica, self.read).unwrap_or_default();
+        // Before that it may own partitions which it has yet to claim: under the lock it could not.
+        let idle = read();
+        wait_until("a replica reads", LIMIT, || read() > idle);
+        let lock = checker::lock(&pipeline.table());
         let (before, mut last) = (read(), (read(), Instant::now()));
         wait_until("a replica reads no more before it has written", LIMIT, || {
             if read() > last.0 {

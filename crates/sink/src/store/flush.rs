@@ -55,10 +55,11 @@ impl Store {
         self.show_readiness();
     }
 
-    /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it.
+    /// While a write waits nothing more is fetched, but polling goes on: the group must not lose us for it. What waits
+    /// to be claimed stays paused until it is.
     pub(super) fn set_paused(&self, paused: bool) {
-        let ours = self.owned.keys().chain(self.lost.keys());
-        let all: Vec<TopicPartition> = ours.map(|partition| self.at(*partition)).collect();
+        let waiting = self.lost.keys().filter(|_| paused);
+        let all: Vec<TopicPartition> = self.owned.keys().chain(waiting).map(|partition| self.at(*partition)).collect();
         answered(self.member.set_paused(&all, paused));
         self.metrics.paused.set(if paused { i64::try_from(all.len()).unwrap_or(i64::MAX) } else { 0 });
     }

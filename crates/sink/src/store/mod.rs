@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::group::answered;
-use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition};
+use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition, is_gone};
 use rdkafka::consumer::CommitMode;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use schema::control::Moment;
 use schema::record::EventHeaders;
@@ -176,22 +176,22 @@ impl Store {
     }
 
     fn failed(&mut self, error: &KafkaError) -> Result<(), Failure> {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                // Claiming again compares the table with what the topic holds, and heals or halts.
-                tracing::warn!(%error, "an offset was not there: claiming all partitions again");
-                let owned: Vec<i32> = self.owned.keys().copied().collect();
+        if is_gone(error) {
+            // Claiming again compares the table with what the topic holds, and heals or halts. The client reads such a
+            // partition no more until it is assigned anew, and tells of each by itself.
+            let owned: Vec<i32> = self.owned.keys().copied().collect();
+            if !owned.is_empty() {
+                tracing::warn!(%error, "an offset was not there: joining again, to claim all partitions again");
                 owned.into_iter().for_each(|partition| self.let_go(partition));
-                Ok(())
+                answered(self.member.rejoin());
             }
-            _ => match kafka::group::fatal(error) {
-                Some(sentence) => Err(Failure::Runtime(sentence)),
-                None => {
-                    tracing::debug!(%error, "the consumer reports an error and goes on");
-                    Ok(())
-                }
-            },
+            return Ok(());
         }
+        if let Some(sentence) = kafka::group::fatal(error) {
+            return Err(Failure::Runtime(sentence));
+        }
+        tracing::debug!(%error, "the consumer reports an error and goes on");
+        Ok(())
     }
 
     /// Takes a record into the batch.
@@ -342,15 +342,18 @@ impl Store {
     /// the group must not lose us because the destination does not answer.
     fn take_on(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
         let numbers: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
-        let claimed = self.claim(&numbers)?;
-        let start = |at: &TopicPartition| claimed.as_ref().and_then(|starts| starts.get(&at.partition)).copied();
-        // Where a partition waits its offset means nothing: it is paused, and sought when it is claimed.
-        let starts: Vec<(TopicPartition, i64)> =
-            partitions.iter().map(|at| (at.clone(), start(at).unwrap_or(0))).collect();
-        answered(self.member.assign(&starts));
-        if claimed.is_none() {
-            answered(self.member.set_paused(partitions, true));
-            self.lost.extend(numbers.into_iter().map(|partition| (partition, Instant::now())));
+        // A rebalance that brings nothing asks nothing of the destination.
+        let claimed = if numbers.is_empty() { Some(BTreeMap::new()) } else { self.claim(&numbers)? };
+        match claimed {
+            Some(claimed) => {
+                let starts: Vec<(TopicPartition, i64)> =
+                    claimed.into_iter().map(|(partition, start)| (self.at(partition), start)).collect();
+                answered(self.member.assign(&starts));
+            }
+            None => {
+                answered(self.member.assign_paused(partitions));
+                self.lost.extend(numbers.into_iter().map(|partition| (partition, Instant::now())));
+            }
         }
         Ok(())
     }
@@ -390,14 +393,26 @@ impl Store {
         match self.claim(&due)? {
             Some(starts) => {
                 for (partition, start) in starts {
-                    self.lost.remove(&partition);
-                    answered(self.member.seek(&self.at(partition), start));
-                    answered(self.member.set_paused(&[self.at(partition)], self.retry.is_some()));
+                    self.go_on_from(partition, start);
                 }
             }
             None => self.lost.values_mut().for_each(|since| *since = Instant::now()),
         }
         self.show_readiness();
         Ok(())
+    }
+
+    /// Reads a partition that is claimed again from where the table stands.
+    fn go_on_from(&mut self, partition: i32, start: i64) {
+        let at = self.at(partition);
+        let sought = self.member.seek(&at, start);
+        match sought.and_then(|()| self.member.set_paused(std::slice::from_ref(&at), self.retry.is_some())) {
+            Ok(()) => drop(self.lost.remove(&partition)),
+            Err(error) => {
+                // The client still has to take it on, or has given it up and is about to say so.
+                tracing::warn!(partition, error = error.sentence(), "not set to its place yet; claiming it again");
+                self.let_go(partition);
+            }
+        }
     }
 }

@@ -194,7 +194,8 @@ pub enum Verdict {
 pub fn judge(error: &Error) -> Verdict {
     let Some(code) = error.code() else { return Verdict::Retry };
     match code.code().get(..2).unwrap_or_default() {
-        "22" | "23" => Verdict::BadRow,
+        // 54: too long for an index, for one.
+        "22" | "23" | "54" => Verdict::BadRow,
         "28" | "3D" | "3F" | "42" => Verdict::Stop,
         _ => Verdict::Retry,
     }
