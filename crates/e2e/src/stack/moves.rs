@@ -7,6 +7,8 @@ use super::{HEALTHY_LIMIT, Stack, panels};
 use crate::{checker, http, wait_until};
 
 const PARTITIONS: usize = 6;
+/// Between two looks at who owns what.
+const AGAIN: Duration = Duration::from_millis(200);
 /// A killed sink's partitions are with others by then.
 const MOVED_LIMIT: Duration = Duration::from_secs(8);
 const OWNERSHIP: &str = "max by (partition) (wiki_sink_partition_assigned * on (job, instance) group_left () \
@@ -75,26 +77,33 @@ fn scale(stack: &Stack, sinks: usize) {
 fn expect_shared(stack: &Stack, sinks: usize, what: &str) {
     let owners = sinks.min(PARTITIONS);
     let (least, most) = (PARTITIONS / owners, PARTITIONS.div_ceil(owners));
-    let mut owned = BTreeMap::new();
-    // Both are asked anew each time: the broker remembers members of before a restart for a while.
-    wait_until(
-        &format!("{what}: broker, sinks and page say that {owners} sinks share the partitions"),
-        HEALTHY_LIMIT,
-        || {
-            owned = stack.owners("kafka-2");
-            let names: BTreeSet<&String> = owned.values().collect();
-            let share = |name: &String| owned.values().filter(|owner| *owner == name).count();
-            let is_even = names.len() == owners && names.iter().all(|name| (least..=most).contains(&share(name)));
-            owned.len() == PARTITIONS && is_even && told_by_sinks(stack) == owned && told_by_page(stack) == owned
-        },
-    );
+    let began = Instant::now();
+    // All are asked anew each time: the broker remembers members of before a restart for a while.
+    let owned = loop {
+        let (owned, by_sinks, by_page) = (stack.owners("kafka-2"), told_by_sinks(stack), told_by_page(stack));
+        let names: BTreeSet<&String> = owned.values().collect();
+        let share = |name: &String| owned.values().filter(|owner| *owner == name).count();
+        let is_even = names.len() == owners && names.iter().all(|name| (least..=most).contains(&share(name)));
+        if owned.len() == PARTITIONS && is_even && by_sinks == owned && by_page == owned {
+            break owned;
+        }
+        assert!(
+            began.elapsed() < HEALTHY_LIMIT,
+            "{what}: {owners} sinks should share the partitions; the broker says {owned:?}, the sinks {by_sinks:?}, the \
+             page {by_page:?}"
+        );
+        std::thread::park_timeout(AGAIN);
+    };
     let list: Vec<String> = owned.iter().map(|(partition, owner)| format!("p{partition} {owner}")).collect();
     println!("{what}: {}", list.join(", "));
 }
 
 /// Partition to replica, as the sinks' own metrics have it.
 fn told_by_sinks(stack: &Stack) -> BTreeMap<i32, String> {
-    let owned = "wiki_sink_partition_assigned * on (job, instance) group_left (replica) wiki_sink_info == 1";
+    // Prometheus restarts in this story too: what it scraped before, and nobody shows any more, it would tell for five
+    // minutes.
+    let owned = "(wiki_sink_partition_assigned and (time() - timestamp(wiki_sink_partition_assigned) < 15)) \
+        * on (job, instance) group_left (replica) wiki_sink_info == 1";
     let series = stack.prometheus().query(owned).unwrap_or_default();
     let told = series.iter().filter_map(|one| {
         let label = |name: &str| one["metric"][name].as_str();
