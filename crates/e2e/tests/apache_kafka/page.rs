@@ -91,7 +91,8 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
     }
     print_figures(&demo, rounds);
     let told = browser.evaluate(&page, rows);
-    println!("{}", rebalances(&demo));
+    let log = rebalances(&demo);
+    println!("{log}");
     for row in told.as_array().unwrap() {
         println!("{}", row.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "));
     }
@@ -100,7 +101,6 @@ fn the_three_protocols_are_compared_on_one_load_with_their_pauses() {
         row[3].as_str().unwrap().parse::<u32>().unwrap()
     };
     // Eager stops everything; the others stop only what moves.
-    let log = rebalances(&demo);
     assert_eq!(stopped("eager"), 6, "{told}\n{log}");
     assert!(stopped("cooperative") < 6 && stopped("consumer") < 6, "{told}\n{log}");
     if let Some(folder) = std::env::var_os("WIKI_PICTURES") {
