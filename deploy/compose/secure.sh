@@ -79,7 +79,8 @@ rights() {
         echo "console Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events --topic wikipedia-control"
         echo "console Describe --group wiki-sink --group wiki-enricher"
         echo "wiki Describe --group wikipedia- --resource-pattern-type prefixed"
-        echo "wiki Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events --topic wikipedia-gaps"
+        echo "wiki Describe,Read --topic $raw --topic $events --topic dlq.$raw --topic dlq.$events"
+        echo "wiki Describe,Read,Write --topic wikipedia-gaps"
     } | while read -r principal operations resources; do
         # One call for each line: the tool starts a JVM each time.
         echo "/opt/kafka/bin/kafka-acls.sh --bootstrap-server kafka-1:9092 --command-config /mnt/shared/config/admin.properties" \

@@ -42,6 +42,9 @@ pub struct SourceView {
     pub connected_at_ms: Option<i64>,
     /// What keeps it from reading; empty where nothing does.
     pub trouble: String,
+    /// Open entries of the gap ledger.
+    #[serde(default)]
+    pub gaps: u64,
     /// When ingest was heard last, Unix milliseconds.
     pub heard_ms: i64,
 }
@@ -67,6 +70,8 @@ pub enum What {
     Store,
     /// The stream does not come in.
     Source,
+    /// Something of the stream is missing.
+    Gaps,
     /// A broker is away.
     Brokers,
     /// Records were set aside.
@@ -82,6 +87,7 @@ impl What {
             Self::Sinks => "sinks",
             Self::Store => "table",
             Self::Source => "stream",
+            Self::Gaps => "gaps",
             Self::Brokers => "brokers",
             Self::DeadLetters => "set aside",
         }
@@ -102,8 +108,8 @@ pub struct Around {
 impl Around {
     /// Ingest said something at `at_ms`.
     pub fn heard(&mut self, status: SourceStatus, at_ms: i64) {
-        let SourceStatus { replica, host, connected_at_ms, trouble } = status;
-        self.source = Some(SourceView { replica, host, connected_at_ms, trouble, heard_ms: at_ms });
+        let SourceStatus { replica, host, connected_at_ms, trouble, gaps } = status;
+        self.source = Some(SourceView { replica, host, connected_at_ms, trouble, gaps, heard_ms: at_ms });
     }
 
     /// The brokers were counted at `at_ms`.
@@ -129,6 +135,7 @@ impl Around {
             alerts.push(alert(What::Sinks, "no sink is in the group: nothing is stored"));
         }
         alerts.extend(self.source_alert(now_ms));
+        alerts.extend(self.gaps_alert());
         alerts.extend(self.brokers_alert(now_ms));
         if !self.set_aside.is_empty() {
             let text = format!("{} records set aside within the last minute", self.set_aside.len());
@@ -150,6 +157,16 @@ impl Around {
             return Some(alert(What::Brokers, text));
         }
         (up < known).then(|| alert(What::Brokers, format!("{} of {known} brokers away", known - up)))
+    }
+
+    fn gaps_alert(&self) -> Option<Alert> {
+        let gaps = self.source.as_ref().map_or(0, |source| source.gaps);
+        let text = match gaps {
+            0 => return None,
+            1 => "edits of the stream are missing: 1 open gap in the ledger (wiki gaps list)".to_owned(),
+            _ => format!("edits of the stream are missing: {gaps} open gaps in the ledger (wiki gaps list)"),
+        };
+        Some(alert(What::Gaps, text))
     }
 
     fn source_alert(&self, now_ms: i64) -> Option<Alert> {
@@ -200,6 +217,7 @@ mod tests {
             host: "h".to_owned(),
             connected_at_ms: None,
             trouble: trouble.to_owned(),
+            gaps: 0,
         };
         around.heard(status(""), 1_000);
         assert_eq!(told(&mut around, 1_000), []);

@@ -1,4 +1,4 @@
-//! Served, raw, enriched and stored, compared: the judge of every story.
+//! Made, raw, enriched and stored, compared: the judge of every story. What was made counts, sent or not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -21,16 +21,18 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 /// What the checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Edits that the simulator served.
-    pub served: usize,
+    /// Edits that the simulator made.
+    pub made: usize,
     /// Rows in the table.
     pub stored: usize,
-    /// Served and not in the table.
+    /// Made and not in the table.
     pub missing: usize,
-    /// In the table and never served.
+    /// In the table and never made.
     pub extra: usize,
-    /// Ids that stand twice in a topic or in the table.
+    /// Ids that stand twice in a topic, among the dead letters of one, or in the table.
     pub double: usize,
+    /// Open entries of the gap ledger.
+    pub gaps: usize,
     /// Places where a sequence is not dense.
     pub loose: Vec<String>,
 }
@@ -39,30 +41,128 @@ impl Verdict {
     /// Nothing is wrong.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.missing + self.extra + self.double == 0 && self.loose.is_empty()
+        self.missing + self.extra + self.double + self.gaps == 0 && self.loose.is_empty()
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { served, stored, missing, extra, double, loose } = self;
+        let Self { made, stored, missing, extra, double, gaps, loose } = self;
         let dense = if loose.is_empty() { "dense".to_owned() } else { loose.join("; ") };
         write!(
             f,
-            "served {served}, stored {stored}: missing {missing}, extra {extra}, double {double}; sequences {dense}"
+            "made {made}, stored {stored}: missing {missing}, extra {extra}, double {double}, gaps {gaps}; sequences {dense}"
         )
     }
 }
 
-/// The ids of a kind that a simulator served, once each.
+/// The ids of a kind that a simulator made, sent or not.
+///
+/// # Panics
+/// Where it does not answer, or made more than it can list.
+#[must_use]
+pub fn made(simulator: SocketAddr, kind: &str) -> BTreeSet<String> {
+    listed(simulator, "/made", kind)
+}
+
+/// The ids of a kind that a simulator sent, once each.
 ///
 /// # Panics
 /// Where it does not answer.
 #[must_use]
 pub fn served(simulator: SocketAddr, kind: &str) -> BTreeSet<String> {
-    let ledger = http::get(simulator, "/served").expect("the simulator answers");
+    listed(simulator, "/served", kind)
+}
+
+fn listed(simulator: SocketAddr, path: &str, kind: &str) -> BTreeSet<String> {
+    let ledger = http::get(simulator, path).expect("the simulator answers");
     let lines = ledger.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["kind"] == kind).map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The latest state of each gap in the ledger.
+///
+/// # Panics
+/// Where it cannot be read.
+#[must_use]
+pub fn gaps(target: &Target) -> Vec<serde_json::Value> {
+    let mut latest: BTreeMap<String, serde_json::Value> = BTreeMap::new();
+    for_each_record(target, "wikipedia-gaps", |record| {
+        let gap: serde_json::Value = serde_json::from_slice(record.payload().unwrap_or_default()).unwrap_or_default();
+        latest.insert(gap["id"].to_string(), gap);
+    });
+    latest.into_values().collect()
+}
+
+/// What the raw topic holds, compared with what was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raw {
+    /// Edits that were made.
+    pub made: usize,
+    /// Raw records.
+    pub raw: usize,
+    /// Made and not in the topic.
+    pub missing: usize,
+    /// In the topic and never made.
+    pub extra: usize,
+    /// Ids that stand there twice.
+    pub double: usize,
+    /// Open entries of the gap ledger.
+    pub gaps: usize,
+    /// Places where a sequence is not dense.
+    pub loose: usize,
+}
+
+impl Raw {
+    /// Nothing is wrong.
+    #[must_use]
+    pub const fn is_exact(&self) -> bool {
+        self.missing + self.extra + self.double + self.gaps + self.loose == 0
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { made, raw, missing, extra, double, gaps, loose } = self;
+        write!(
+            f,
+            "made {made}, raw {raw}: missing {missing}, extra {extra}, double {double}, gaps {gaps}, not dense {loose}"
+        )
+    }
+}
+
+/// Compares the raw topic with what was made.
+///
+/// # Panics
+/// Where something cannot be read.
+#[must_use]
+pub fn raw(target: &Target, made: &BTreeSet<String>) -> Raw {
+    let mut ids: BTreeSet<String> = BTreeSet::new();
+    let mut due: BTreeMap<i32, u64> = BTreeMap::new();
+    let mut found = Raw { made: made.len(), ..Raw::default() };
+    for_each_record(target, "wikipedia-raw", |record| {
+        found.raw += 1;
+        found.double += usize::from(!ids.insert(header(record, "ce_id")));
+        let seq: u64 = header(record, "seq").parse().unwrap_or(u64::MAX);
+        let expected = due.entry(record.partition()).or_default();
+        found.loose += usize::from(seq != *expected);
+        *expected = seq.saturating_add(1);
+    });
+    found.missing = made.difference(&ids).count();
+    found.extra = ids.difference(made).count();
+    found.gaps = gaps(target).iter().filter(|gap| gap["status"] == "open").count();
+    found
+}
+
+/// How many records the raw topic holds.
+///
+/// # Panics
+/// Where it cannot be read.
+#[must_use]
+pub fn raw_records(target: &Target) -> usize {
+    let mut records = 0;
+    for_each_record(target, "wikipedia-raw", |_| records += 1);
+    records
 }
 
 /// While it lives no sink can write.
@@ -113,8 +213,16 @@ pub fn progress(table: &Path) -> usize {
 /// Where something cannot be read.
 #[must_use]
 pub fn check(simulator: SocketAddr, target: &Target, table: &Path) -> Verdict {
-    let served = served(simulator, "edit");
-    let mut verdict = Verdict { served: served.len(), ..Verdict::default() };
+    let made = made(simulator, "edit");
+    let mut verdict = Verdict { made: made.len(), ..Verdict::default() };
+    verdict.gaps = gaps(target).iter().filter(|gap| gap["status"] == "open").count();
+    for topic in ["dlq.wikipedia-raw", "dlq.wikipedia-events"] {
+        let mut ids: BTreeSet<String> = BTreeSet::new();
+        for_each_record(target, topic, |record| {
+            let id = header(record, "ce_id");
+            verdict.double += usize::from(!id.is_empty() && !ids.insert(id));
+        });
+    }
     for topic in ["wikipedia-raw", "wikipedia-events"] {
         let mut times: HashMap<String, usize> = HashMap::new();
         let mut due: BTreeMap<i32, u64> = BTreeMap::new();
@@ -144,8 +252,8 @@ pub fn check(simulator: SocketAddr, target: &Target, table: &Path) -> Verdict {
     let ids: BTreeSet<&String> = stored.iter().map(|(id, ..)| id).collect();
     verdict.stored = stored.len();
     verdict.double += stored.len() - ids.len();
-    verdict.missing = served.iter().filter(|id| !ids.contains(id)).count();
-    verdict.extra = ids.iter().filter(|id| !served.contains(**id)).count();
+    verdict.missing = made.iter().filter(|id| !ids.contains(id)).count();
+    verdict.extra = ids.iter().filter(|id| !made.contains(**id)).count();
     verdict
 }
 

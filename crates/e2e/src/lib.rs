@@ -17,7 +17,7 @@
 //! | [`target`] | where a story's topics are |
 //! | [`chaos`] | the long fault runs: services killed, then nodes |
 //! | [`demo`] | `wiki demo`, and its page compared with the broker |
-//! | [`checker`] | served, raw, enriched and stored, compared |
+//! | [`checker`] | made, raw, enriched and stored, compared |
 //! | [`http`] | the few requests that stories make |
 //! | [`recorded`] | recordings, and what each of their events must become |
 //! | [`random`] | seeded choices, so that a failure can be repeated |

@@ -47,14 +47,14 @@ fn an_id_sent_back_as_received_loses_what_the_other_data_centre_made_meanwhile_a
     let target = Target { prefix: "naive-".to_owned(), ..careful.clone() };
     let simulator = pipeline.simulator;
     let fault = |body: &str| assert_eq!(http::request(simulator, "PUT", "/faults", body).unwrap().0, 200);
-    let is_whole = || ids(&careful) == checker::served(simulator, "edit");
+    let is_whole = || ids(&careful) == checker::made(simulator, "edit");
     pipeline.start_service("ingest");
     wait_until("the first canaries have passed", LIMIT, || raw(&careful).len() > 2_000);
 
     let mut client = naive(&pipeline, &target);
     wait_until("the naive client reads too", LIMIT, || raw(&target).len() > 500);
     fault(r#"{"frozen":true}"#);
-    wait_until("all that was served is there", LIMIT, is_whole);
+    wait_until("all that was made is there", LIMIT, is_whole);
     client.kill();
     let known = raw(&target);
     let last = known.iter().max_by_key(|record| checker::header(*record, "received-at")).unwrap();
@@ -70,11 +70,11 @@ fn an_id_sent_back_as_received_loses_what_the_other_data_centre_made_meanwhile_a
     wait_until("the naive client is back", LIMIT, || raw(&target).len() > begun + 500);
     fault(r#"{"frozen":true}"#);
 
-    wait_until("all that was served is there", LIMIT, is_whole);
-    let served = checker::served(simulator, "edit").len();
-    assert_eq!(raw(&careful).len(), served, "rewritten position: each once");
+    wait_until("all that was made is there", LIMIT, is_whole);
+    let made = checker::made(simulator, "edit").len();
+    assert_eq!(raw(&careful).len(), made, "rewritten position: each once");
     let lost = meanwhile.difference(&ids(&target)).count();
-    println!("rewritten position: {served} served, none lost, none double");
+    println!("rewritten position: {made} made, none lost, none double");
     println!("id sent as received: {lost} of the {} edits of the time away lost", meanwhile.len());
     assert_eq!(lost, meanwhile.len(), "the contrast is gone");
 }

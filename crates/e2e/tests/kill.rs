@@ -49,7 +49,7 @@ fn story(seed: u64) -> Pipeline {
         });
         pipeline.kill_and_restart(service);
     }
-    wait_until("every edit is served", LIMIT, || checker::served(pipeline.simulator, "edit").len() == EDITS);
+    wait_until("every edit is made", LIMIT, || checker::made(pipeline.simulator, "edit").len() == EDITS);
     pipeline
 }
 

@@ -53,7 +53,7 @@ fn a_server_killed_under_load_loses_and_doubles_nothing() {
     let mut edits = 0;
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
-        edits = checker::served(pipeline.simulator, "edit").len();
+        edits = checker::made(pipeline.simulator, "edit").len();
         stored(&url) >= edits
     });
     let (code, output, errors) = Program::new("wiki")
@@ -121,7 +121,7 @@ fn partitions_that_came_and_went_while_the_database_was_down_are_stored_when_the
     let simulator = pipeline.simulator;
     wait_until("some are stored", LIMIT, || stored(&url) > 500);
     freeze(&pipeline, true);
-    wait_until("nothing waits to be stored", LIMIT, || stored(&url) == checker::served(simulator, "edit").len());
+    wait_until("nothing waits to be stored", LIMIT, || stored(&url) == checker::made(simulator, "edit").len());
 
     server.kill();
     let bootstrap = pipeline.target.bootstrap.clone();

@@ -56,7 +56,7 @@ fn replay(recording: &Path, run_for: &str) {
         let line = output.lines().rev().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().last().unwrap().parse::<usize>().unwrap()
     };
-    for name in ["served", "raw", "enriched", "stored"] {
+    for name in ["made", "raw", "enriched", "stored"] {
         assert_eq!(figure(name), expected.len(), "{}: {name}\n{output}", recording.display());
     }
 }

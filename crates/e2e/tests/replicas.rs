@@ -82,9 +82,9 @@ fn expect_healed(pipeline: &mut Pipeline) {
     });
     let logs = pipeline.logs("sink-1");
     assert!(logs.iter().any(|line| line["message"] == "healed"), "the table was healed from the raw topic");
-    let ids = checker::served(pipeline.simulator, "edit");
+    let ids = checker::made(pipeline.simulator, "edit");
     let rows = e2e::recorded::stored(&table);
-    assert!(ids.iter().eq(rows.keys()), "the healed table holds exactly what was served");
+    assert!(ids.iter().eq(rows.keys()), "the healed table holds exactly what was made");
 }
 
 #[test]

@@ -92,6 +92,9 @@ pub struct Config {
     /// How far behind the last event a resume begins, in seconds of log time.
     #[arg(long, env = "WIKI_RESUME_MARGIN_SECONDS", value_name = "SECONDS", default_value_t = 30)]
     pub resume_margin_seconds: u32,
+    /// How far back the stream is known to reach, in hours: a start before that leaves a gap where less is served.
+    #[arg(long, env = "WIKI_STREAM_RETENTION_HOURS", value_name = "HOURS", default_value_t = 168)]
+    pub stream_retention_hours: u32,
     /// Partitions of the topics, where they have to be made.
     #[arg(long, env = "WIKI_PARTITIONS", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=1000))]
     pub partitions: i32,
@@ -130,7 +133,10 @@ impl Config {
         let partitions = usize::try_from(self.partitions).unwrap_or(0);
         let positions: BTreeMap<String, Vec<i64>> =
             self.raw_topics().into_iter().map(|topic| (topic, vec![LARGEST_SEQ; partitions])).collect();
-        let state = IngestState { seq: positions, ..IngestState::first(LARGEST_SEQ, &BTreeMap::new()) };
+        let mut state = IngestState { seq: positions, ..IngestState::first(LARGEST_SEQ, &BTreeMap::new()) };
+        for topic in schema::sse_id::source_topics(&self.streams()) {
+            state.source_or_new(&topic, 0, LARGEST_SEQ);
+        }
         if state.to_metadata().len() > MAX_METADATA_BYTES {
             return Err(Failure::Config(format!(
                 "--partitions (or WIKI_PARTITIONS) cannot be \"{partitions}\": the positions of all raw topics have to fit \

@@ -1,9 +1,9 @@
-//! The gap ledger: what could not be proven whole is written down, and when it heals too.
+//! The gap ledger: what could not be proven whole is written down, and what became of it too. Pure.
 
 use schema::gap::{Gap, GapReason, GapStatus};
 
 /// The gaps that are open.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gaps {
     open: Vec<Gap>,
 }
@@ -11,25 +11,32 @@ pub struct Gaps {
 impl Gaps {
     /// Takes the next entry of the ledger: the last one of each gap counts.
     pub fn learn(&mut self, entry: &[u8]) {
-        let Ok(gap) = serde_json::from_slice::<Gap>(entry) else { return };
+        if let Ok(gap) = serde_json::from_slice::<Gap>(entry) {
+            self.note(gap);
+        }
+    }
+
+    /// Takes a gap as it is now.
+    pub fn note(&mut self, gap: Gap) {
         self.open.retain(|known| known.id != gap.id);
         if gap.status == GapStatus::Open {
             self.open.push(gap);
         }
     }
 
-    /// Opens a gap.
-    pub fn declare(&mut self, source_topics: &[String], from_ms: i64, to_ms: i64, reason: GapReason) -> Gap {
-        let gap = Gap::open(source_topics.to_vec(), from_ms, to_ms, reason);
-        self.open.retain(|known| known.id != gap.id);
-        self.open.push(gap.clone());
-        gap
-    }
-
-    /// The gaps that a proven replay has covered: it began before them and has passed their end.
-    pub fn heal(&mut self, replay_from_ms: i64, passed_ms: i64) -> Vec<Gap> {
-        let covered = |gap: &Gap| replay_from_ms <= gap.from_ms && gap.to_ms < passed_ms;
-        let (mut healed, open): (Vec<Gap>, Vec<Gap>) = std::mem::take(&mut self.open).into_iter().partition(covered);
+    /// Closes the gaps of a source topic that a refused position made and that end at this event; they are returned.
+    ///
+    /// Whoever calls has followed the topic from the gap's first event to this one.
+    pub fn heal(&mut self, source_topic: &str, event_id: &str) -> Vec<Gap> {
+        let is_over = |gap: &Gap| {
+            gap.reason == GapReason::PositionRefused
+                && gap.is_of(source_topic)
+                && gap.before.as_ref().is_some_and(|edge| edge.id == event_id)
+        };
+        if !self.open.iter().any(is_over) {
+            return Vec::new();
+        }
+        let (mut healed, open): (Vec<Gap>, Vec<Gap>) = std::mem::take(&mut self.open).into_iter().partition(is_over);
         self.open = open;
         for gap in &mut healed {
             gap.status = GapStatus::Healed;
@@ -37,32 +44,48 @@ impl Gaps {
         healed
     }
 
-    /// Number of open gaps.
+    /// Whether this gap is open.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.open.len()
+    pub fn contains(&self, id: &str) -> bool {
+        self.open.iter().any(|gap| gap.id == id)
     }
 
-    /// Whether none is open.
+    /// The gaps that are open.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    pub fn open(&self) -> &[Gap] {
+        &self.open
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schema::gap::Edge;
+
+    fn gap(topic: &str, before: &str, reason: GapReason) -> Gap {
+        let edge = |id: &str, time_ms| Edge { id: id.to_owned(), offset: None, time_ms };
+        Gap::between(topic, edge("a", 100), edge(before, 200), reason)
+    }
 
     #[test]
-    fn a_replay_that_covers_a_gap_heals_it_and_no_other() {
+    fn a_refused_position_heals_when_its_last_event_is_passed_and_no_other_gap_does() {
         let mut gaps = Gaps::default();
-        gaps.declare(&[], 100, 200, GapReason::NoWitness);
-        gaps.declare(&[], 500, 900, GapReason::NoWitness);
-        assert!(gaps.heal(150, 1000).iter().all(|gap| gap.from_ms == 500), "a replay from within heals nothing");
-        assert_eq!(gaps.len(), 1);
-        let healed = gaps.heal(90, 201);
-        assert_eq!((healed.len(), healed[0].status), (1, GapStatus::Healed));
-        assert!(gaps.is_empty());
+        gaps.note(gap("eqiad.s", "z", GapReason::PositionRefused));
+        gaps.note(gap("codfw.s", "z", GapReason::NoWitness));
+        assert!(gaps.heal("eqiad.s", "y").is_empty() && gaps.heal("codfw.s", "z").is_empty());
+        let healed = gaps.heal("eqiad.s", "z");
+        assert_eq!((healed.len(), healed[0].status, gaps.open().len()), (1, GapStatus::Healed, 1));
+    }
+
+    #[test]
+    fn the_last_entry_of_a_gap_counts() {
+        let mut gaps = Gaps::default();
+        let mut entry = gap("eqiad.s", "z", GapReason::NoWitness);
+        gaps.learn(&serde_json::to_vec(&entry).unwrap());
+        assert!(gaps.contains(&entry.id));
+        entry.status = GapStatus::Accepted;
+        gaps.learn(&serde_json::to_vec(&entry).unwrap());
+        gaps.learn(b"something else");
+        assert!(gaps.open().is_empty());
     }
 }

@@ -4,49 +4,51 @@
 //! open no connection to the stream. What makes it exact is not that lock but the fixed transactional id: a new
 //! acting replica fences the old one, then reads where the log ends.
 //!
-//! | module | what |
+//! | room | what |
 //! | --- | --- |
 //! | [`config`], [`metrics`], [`error`] | as in every service |
-//! | [`leader`] | who acts |
-//! | [`term`] | the acting replica: recover, read, write, commit |
-//! | [`recovery`] | what the log says about where to go on |
-//! | [`position`] | the resume position, and the state that travels in commits (pure) |
-//! | [`window`] | the ids that are known (pure) |
-//! | [`witness`] | whether a resume is proven (pure) |
-//! | [`gaps`] | the gap ledger |
-//! | [`transaction`] | consecutive events, written together |
-//! | [`backoff`] | when to connect again (pure) |
-//! | [`source`] | the connection: bounded transport, frames, sentences for what went wrong |
+//! | [`context`] | what the parts share |
+//! | [`ownership`] | who may work |
+//! | [`recovery`], [`rebuild`] (pure) | where it goes on: what the log says |
+//! | [`position`] (pure) | a position for each source topic, and the state that travels in commits |
+//! | [`window`] (pure) | the ids that are known |
+//! | [`resume`], [`overlap`] (pure) | how a connection asks, and what proves it |
+//! | [`arrival`], [`step`] (pure) | what one event is, and what becomes of it |
+//! | [`gaps`] (pure) | the gap ledger |
+//! | [`output`] | what is written and committed together |
+//! | [`worker`] | the loop: the only place where rooms meet |
+//! | [`source`], [`backoff`] (pure) | the connection: bounded transport, frames; when to connect again |
+//! | [`report`] | what the page is told of the stream |
 
+pub mod arrival;
 pub mod backoff;
 pub mod config;
+pub mod context;
 pub mod error;
 pub mod gaps;
-pub mod leader;
 pub mod metrics;
+pub mod output;
+pub mod overlap;
+pub mod ownership;
 pub mod position;
+pub mod rebuild;
 pub mod recovery;
 pub mod report;
+pub mod resume;
 pub mod source;
-pub mod term;
-pub mod transaction;
+pub mod step;
 pub mod window;
-pub mod witness;
+pub mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kafka::topics::{Keep, Wanted};
 use kafka::{Error, Kafka};
 use service::{Failure, Service};
 
 pub use config::Config;
+use context::{GROUP, TURN_LIMIT};
 use metrics::IngestMetrics;
-
-/// The group whose one partition says who acts.
-const GROUP: &str = "wiki-ingest";
-/// A loop of this service turns at least this often; starting a writer may take half of it.
-const TURN_LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs the service until its shutdown.
 ///
@@ -64,7 +66,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     make_topics(&config, &kafka).await?;
     reachable.ok("topics are there");
     let metrics = Arc::new(IngestMetrics::new(&service.metrics));
-    let context = leader::Context {
+    let context = context::Context {
         config,
         kafka,
         metrics,
@@ -72,7 +74,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         runtime: tokio::runtime::Handle::current(),
         readiness: acting,
     };
-    service.tasks.spawn_thread("lead", TURN_LIMIT, move |heartbeat| leader::lead(&context, &heartbeat))?;
+    service.tasks.spawn_thread("lead", TURN_LIMIT, move |heartbeat| ownership::lead(&context, &heartbeat))?;
     service.finish().await
 }
 

@@ -6,13 +6,12 @@ use service::Metrics;
 use crate::source::EndReason;
 
 const KINDS: [&str; 6] = ["edit", "new", "log", "categorize", "canary", "other"];
-const DROPS: [&str; 4] = ["canary", "duplicate", "filtered", "dead_lettered"];
+const DROPS: [&str; 5] = ["canary", "duplicate", "filtered", "dead_lettered", "unproven"];
 const CONNECTS: [&str; 6] = ["ok", "http_4xx", "http_5xx", "tls", "dns", "timeout"];
-const WITNESSES: [&str; 3] = ["seen", "first_start", "missing"];
+const WITNESSES: [&str; 2] = ["seen", "missing"];
 const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
-const GAP_SECONDS: [f64; 8] = [1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0];
 
-/// The metrics of spec section 4.2.
+/// The metrics of ingest.
 #[derive(Debug)]
 pub struct IngestMetrics {
     /// The connection to the stream.
@@ -58,10 +57,14 @@ pub struct StreamMetrics {
     pub disconnects: IntCounterVec,
     /// Since the last parsed event.
     pub idle_seconds: Gauge,
-    /// Replay length after a reconnect.
-    pub resume_gap: Histogram,
-    /// Resumes by witness.
+    /// Resumes of source topics by whether they were proven.
     pub resumes: IntCounterVec,
+    /// Connections that ended before they showed anything new.
+    pub stuck: IntCounter,
+    /// Events whose log time is not trusted.
+    pub odd_times: IntCounter,
+    /// Log time up to which each source was handled.
+    pub position: prometheus::GaugeVec,
     /// Jumps of `meta.offset` within a connection.
     pub offset_jumps: IntCounter,
     /// Last canary of each data centre.
@@ -130,16 +133,24 @@ impl StreamMetrics {
                 &disconnects,
             ),
             idle_seconds: metrics.gauge("wiki_ingest_sse_idle_seconds", "Seconds since the last parsed event."),
-            resume_gap: metrics.histogram(
-                "wiki_ingest_resume_gap_seconds",
-                "Log time between a resume's position and the last event before it, in seconds.",
-                &GAP_SECONDS,
-            ),
             resumes: metrics.counters(
                 "wiki_ingest_resumes_total",
-                "Resumes, by whether they were proven.",
+                "Resumes of source topics, by whether their last handled event was shown again.",
                 "witness",
                 &WITNESSES,
+            ),
+            stuck: metrics.counter(
+                "wiki_ingest_stuck_connections_total",
+                "Connections that ended before they showed anything new.",
+            ),
+            odd_times: metrics.counter(
+                "wiki_ingest_odd_times_total",
+                "Events whose log time is negative or ahead of the clock: they move no position.",
+            ),
+            position: metrics.gauges(
+                "wiki_ingest_position_timestamp_seconds",
+                "Log time up to which a source topic was handled, Unix time in seconds.",
+                &["source_topic"],
             ),
             offset_jumps: metrics.counter(
                 "wiki_ingest_offset_jumps_total",

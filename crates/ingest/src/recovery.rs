@@ -1,42 +1,35 @@
-//! What the log says about where to go on. Read after the writer is fenced, so that nothing can change under it.
+//! Where it goes on: what the log says. Read after the writer is fenced, so that nothing can change under it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka::{GroupMember, Tail, TopicPartition};
 use rdkafka::message::{Message as _, OwnedMessage};
+use schema::event;
 use schema::record::{CE_ID, HeaderSource as _, RawHeaders, SSE_ID};
 use schema::sse_id;
-use service::Failure;
+use service::{Failure, Heartbeat};
 
 use crate::config::{Config, Start};
 use crate::error::TermEnd;
 use crate::gaps::Gaps;
 use crate::position::IngestState;
-use crate::window::Window;
+use crate::rebuild::{Seen, rebuild, upgrade};
+use crate::step::{REACH_MARGINS, Rules, Step};
 
-/// Margins that the window reaches behind the position: one for the resume, one for its second attempt, one for
-/// events that stand behind a position in the log with an older time.
-pub const WINDOW_MARGINS: i64 = 3;
+/// Dead letters that must all be older than what is needed, before no older one is looked at.
+const OLD_DEAD_LETTERS: usize = 8;
 
 /// Everything a term begins with.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Position and sequences.
-    pub state: IngestState,
-    /// Known ids.
-    pub window: Window,
-    /// Log time of the newest kept event.
-    pub newest_known_ms: Option<i64>,
+    /// Position, sequences, known ids, open gaps.
+    pub step: Step,
     /// The id of the newest raw record, as received.
     pub last_sse_id: Option<String>,
-    /// Nothing before this is known; `None` where everything ever written still is.
-    pub known_from_ms: Option<i64>,
     /// Partitions of each raw topic.
     pub partitions: BTreeMap<String, i32>,
-    /// The gap ledger.
-    pub gaps: Gaps,
-    /// Nothing was ever committed: the start has to be, before connecting.
-    pub is_first_start: bool,
+    /// The state is not what was committed: it has to be, before connecting.
+    pub is_new_state: bool,
 }
 
 /// Reads position, sequences and known ids. Blocks.
@@ -44,7 +37,13 @@ pub struct Recovered {
 /// # Errors
 /// [`TermEnd::Doubt`] where the cluster does not answer; [`TermEnd::Failed`] where a log once held records and
 /// nothing tells where it ended.
-pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) -> Result<Recovered, TermEnd> {
+pub fn recover(
+    config: &Config,
+    member: &GroupMember,
+    tail: &Tail,
+    now_ms: i64,
+    heartbeat: &Heartbeat,
+) -> Result<Recovered, TermEnd> {
     let topics = config.kafka.topics();
     let committed = committed_state(member, &topics.ingest)?;
     let mut names: BTreeSet<String> = config.raw_topics();
@@ -56,50 +55,28 @@ pub fn recover(config: &Config, member: &GroupMember, tail: &Tail, now_ms: i64) 
         Start::At(ms) => ms,
     };
     let had_state = committed.is_some();
+    let before = committed.clone();
     let mut state = committed.unwrap_or_else(|| IngestState::first(start_ms, &partitions));
-    let mut newest: Option<(i64, String)> = None;
-    for (topic, count) in &partitions {
-        let all: Vec<i32> = (0..*count).collect();
-        let last = tail.last_records(topic, &all)?;
-        for partition in all {
-            match last.get(&partition) {
-                Some(record) => {
-                    let source = kafka::Headers(record);
-                    let headers = RawHeaders::read(&source).map_err(|rejection| foreign(topic, &rejection))?;
-                    state.raise_seq(topic, partition, headers.seq + 1);
-                    state.seen = true;
-                    if !headers.backfill
-                        && let Some(time) = log_time(&headers.sse_id)
-                    {
-                        state.pass(time);
-                        newest = newest.max(Some((time, headers.sse_id.into_owned())));
-                    }
-                }
-                None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {
-                    return Err(lost(topic, partition));
-                }
-                // Offsets only rise: the new sequence is above whatever the old one reached.
-                None if !had_state => state.raise_seq(topic, partition, tail.bounds(topic, partition)?.end),
-                None => {}
-            }
-        }
+    let lasts = last_records(config, tail, &partitions, had_state, &mut state)?;
+    heartbeat.beat();
+    let source_topics = sse_id::source_topics(&config.streams());
+    let needs_upgrade = state.sources.is_empty();
+    if needs_upgrade {
+        upgrade(&mut state, &source_topics, &lasts, &config.rules());
     }
-    let newest_known_ms = newest.as_ref().map(|(time, _)| *time);
-    let reach_ms = newest_known_ms.unwrap_or(state.t).min(state.t) - WINDOW_MARGINS * config.margin_ms();
-    let dead_letters = topics.dead_letters_of(&topics.raw);
-    let (window, known_from_ms) = known_ids(tail, &partitions, &dead_letters, reach_ms)?;
+    for topic in &source_topics {
+        // A stream that was added to the URL begins as a first start does.
+        state.source_or_new(topic, 0, start_ms);
+    }
+    let raw = known_raw(tail, &state, &partitions, config, heartbeat)?;
+    let dead = dead_letters(tail, &topics.dead_letters_of(&topics.raw), &state, config)?;
+    let (window, known_from_ms) = rebuild(&mut state, raw.seen, &dead, &raw.cut, now_ms);
     let mut gaps = Gaps::default();
     tail.scan(&topics.gaps, |record| gaps.learn(record.payload().unwrap_or_default()))?;
-    Ok(Recovered {
-        is_first_start: !had_state && newest.is_none(),
-        state,
-        window,
-        newest_known_ms,
-        last_sse_id: newest.map(|(_, id)| id),
-        known_from_ms,
-        partitions,
-        gaps,
-    })
+    let is_new_state = before.as_ref() != Some(&state);
+    let step = Step::new(state, window, gaps, config.rules(), &known_from_ms);
+    let last_sse_id = lasts.into_iter().max_by_key(|seen| seen.received_at_ms).map(|seen| seen.sse_id);
+    Ok(Recovered { step, last_sse_id, partitions, is_new_state })
 }
 
 fn committed_state(member: &GroupMember, ingest_topic: &str) -> Result<Option<IngestState>, TermEnd> {
@@ -129,49 +106,126 @@ fn partition_counts(
     Ok(partitions)
 }
 
-/// The ids at the ends of the raw topics and of the dead letters, and how far back they are whole.
-fn known_ids(
+/// The last record of each raw partition. They raise the sequences.
+fn last_records(
+    config: &Config,
     tail: &Tail,
     partitions: &BTreeMap<String, i32>,
-    dead_letters: &str,
-    reach_ms: i64,
-) -> Result<(Window, Option<i64>), TermEnd> {
-    let mut window = Window::default();
-    let mut known_from_ms: Option<i64> = None;
-    let reaches_back = |records: &[OwnedMessage]| records.first().and_then(time_of).is_some_and(|time| time < reach_ms);
-    let dead = (dead_letters.to_owned(), tail.partitions(dead_letters)?.unwrap_or(0));
-    for (topic, count) in partitions.iter().map(|(topic, count)| (topic.clone(), *count)).chain([dead]) {
-        let all: Vec<i32> = (0..count).collect();
-        for (partition, records) in tail.back_to(&topic, &all, reaches_back)? {
-            let oldest = records.first().and_then(time_of);
-            let is_cut = tail.bounds(&topic, partition)?.start > 0;
-            if is_cut
-                && topic != dead_letters
-                && let Some(oldest) = oldest.filter(|oldest| *oldest >= reach_ms)
-            {
-                known_from_ms = Some(known_from_ms.map_or(oldest, |from| from.max(oldest)));
-            }
-            for record in &records {
-                let headers = kafka::Headers(record);
-                let id = headers.header(CE_ID).and_then(|id| std::str::from_utf8(id).ok());
-                if let (Some(id), Some(time)) = (id, time_of(record)) {
-                    window.insert(id.to_owned(), time);
+    had_state: bool,
+    state: &mut IngestState,
+) -> Result<Vec<Seen>, TermEnd> {
+    let mut lasts = Vec::new();
+    for (topic, count) in partitions {
+        let all: Vec<i32> = (0..*count).collect();
+        let last = tail.last_records(topic, &all)?;
+        for partition in all {
+            match last.get(&partition) {
+                Some(record) => {
+                    let seen = seen(topic, record).map_err(|rejection| foreign(topic, &rejection))?;
+                    state.raise_seq(topic, partition, seen.seq + 1);
+                    state.seen = true;
+                    lasts.push(seen);
                 }
+                None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {
+                    return Err(lost(topic, partition));
+                }
+                // Offsets only rise: the new sequence is above whatever the old one reached.
+                None if !had_state => state.raise_seq(topic, partition, tail.bounds(topic, partition)?.end),
+                None => {}
             }
         }
     }
-    Ok((window, known_from_ms))
+    Ok(lasts)
 }
 
+/// The raw records whose ids are still needed, and the partitions whose log begins behind the first of them.
+struct KnownRaw {
+    seen: Vec<Seen>,
+    cut: BTreeSet<(String, i32)>,
+}
+
+fn known_raw(
+    tail: &Tail,
+    state: &IngestState,
+    partitions: &BTreeMap<String, i32>,
+    config: &Config,
+    heartbeat: &Heartbeat,
+) -> Result<KnownRaw, TermEnd> {
+    let (mut seen_all, mut cut) = (Vec::new(), BTreeSet::new());
+    let reach_ms = reach(state, config);
+    for (topic, count) in partitions {
+        heartbeat.beat();
+        let floor = |partition: i32| state.floor(topic, partition);
+        let enough = |records: &[OwnedMessage]| {
+            records.first().is_some_and(|first| match floor(first.partition()) {
+                Some(floor) => seen(topic, first).is_ok_and(|seen| seen.seq <= floor),
+                // No commit says from where on: by time, as older releases did.
+                None => time_of(first).is_some_and(|time| time < reach_ms),
+            })
+        };
+        let needed: Vec<i32> =
+            (0..*count).filter(|partition| floor(*partition) != Some(state.next_seq(topic, *partition))).collect();
+        for (partition, records) in tail.back_to(topic, &needed, enough)? {
+            if !enough(&records) && tail.bounds(topic, partition)?.start > 0 {
+                cut.insert((topic.clone(), partition));
+            }
+            let seen = records.iter().filter_map(|record| seen(topic, record).ok());
+            seen_all.extend(seen.filter(|seen| floor(partition).is_none_or(|floor| seen.seq >= floor)));
+        }
+    }
+    Ok(KnownRaw { seen: seen_all, cut })
+}
+
+fn dead_letters(
+    tail: &Tail,
+    topic: &str,
+    state: &IngestState,
+    config: &Config,
+) -> Result<Vec<(String, String)>, TermEnd> {
+    let reach_ms = reach(state, config);
+    let is_old = |record: &OwnedMessage| time_of(record).is_some_and(|time| time < reach_ms);
+    let enough = |records: &[OwnedMessage]| {
+        records.len() >= OLD_DEAD_LETTERS && records.iter().take(OLD_DEAD_LETTERS).all(is_old)
+    };
+    let all: Vec<i32> = (0..tail.partitions(topic)?.unwrap_or(0)).collect();
+    let mut found = Vec::new();
+    for record in tail.back_to(topic, &all, enough)?.into_values().flatten() {
+        let headers = kafka::Headers(&record);
+        let text = |name| headers.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned);
+        if let (Some(id), Some(sse_id)) = (text(CE_ID), text(SSE_ID)) {
+            found.push((id, sse_id));
+        }
+    }
+    Ok(found)
+}
+
+/// Log time before which no id is needed.
+fn reach(state: &IngestState, config: &Config) -> i64 {
+    let oldest = state.sources.iter().map(crate::position::SourceState::needed_from).min().unwrap_or(state.t);
+    oldest - REACH_MARGINS * config.margin_ms()
+}
+
+fn seen(topic: &str, record: &OwnedMessage) -> Result<Seen, schema::Rejection> {
+    let source = kafka::Headers(record);
+    let headers = RawHeaders::read(&source)?;
+    let named = record.payload().and_then(|value| event::read(value).ok());
+    Ok(Seen {
+        topic: topic.to_owned(),
+        partition: record.partition(),
+        seq: headers.seq,
+        id: headers.id.into_owned(),
+        sse_id: headers.sse_id.into_owned(),
+        received_at_ms: headers.received_at_ms,
+        source: named.map(|event| (event.source_topic, event.source_partition)),
+        backfill: headers.backfill,
+    })
+}
+
+/// The greatest time in a record's SSE id.
 fn time_of(record: &OwnedMessage) -> Option<i64> {
     let headers = kafka::Headers(record);
-    headers.header(SSE_ID).and_then(|id| std::str::from_utf8(id).ok()).and_then(log_time)
-}
-
-/// The log time that an SSE id tells.
-#[must_use]
-pub fn log_time(sse_id: &str) -> Option<i64> {
-    sse_id::log_time(&sse_id::parse(sse_id)?, None)
+    let id = headers.header(SSE_ID).and_then(|id| std::str::from_utf8(id).ok())?;
+    sse_id::log_time(&sse_id::parse(id)?, None)
 }
 
 fn foreign(topic: &str, rejection: &schema::Rejection) -> TermEnd {
@@ -185,6 +239,20 @@ fn foreign(topic: &str, rejection: &schema::Rejection) -> TermEnd {
 fn lost(topic: &str, partition: i32) -> TermEnd {
     TermEnd::Failed(Failure::Config(format!(
         "{topic} partition {partition} once held records, and neither a record nor a committed position tells where \
-         its sequence ended: restore them, or start once with --accept-lost-history to begin its sequence anew"
+         its sequence ended: restore them, or start once with --accept-lost-history to continue its sequence at the \
+         log's end"
     )))
+}
+
+impl Config {
+    /// The settings that decide what becomes of an event.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            margin_ms: self.margin_ms(),
+            retention_ms: i64::from(self.stream_retention_hours) * 3_600_000,
+            most_ids: crate::window::MOST_IDS,
+            types: self.topic_of_type().into_keys().collect(),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use kafka::{Error, Reporter};
 use reqwest::Url;
 use schema::control::{SourceStatus, Word};
 
-use crate::leader::Context;
+use crate::context::Context;
 
 /// A word at least this often.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +30,7 @@ impl Report {
             host: host_of(&context.config.stream_url),
             connected_at_ms: None,
             trouble: String::new(),
+            gaps: 0,
         };
         Ok(Self {
             reporter: context.kafka.reporter(&context.config.kafka.topics().control)?,
@@ -48,6 +49,14 @@ impl Report {
     pub fn ended(&mut self, trouble: &str) {
         (self.status.connected_at_ms, self.status.trouble) = (None, trouble.to_owned());
         self.tell();
+    }
+
+    /// So many gaps are open.
+    pub fn gaps(&mut self, open: usize) {
+        let open = u64::try_from(open).unwrap_or(u64::MAX);
+        if std::mem::replace(&mut self.status.gaps, open) != open {
+            self.tell();
+        }
     }
 
     /// Time has passed.

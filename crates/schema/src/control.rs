@@ -44,6 +44,9 @@ pub struct SourceStatus {
     pub connected_at_ms: Option<i64>,
     /// What keeps it from reading; empty where nothing does.
     pub trouble: String,
+    /// Open entries of the gap ledger.
+    #[serde(default)]
+    pub gaps: u64,
 }
 
 /// A sink's word about itself, at one moment.
@@ -147,6 +150,7 @@ mod tests {
             host: "stream.wikimedia.org".to_owned(),
             connected_at_ms: Some(5),
             trouble: String::new(),
+            gaps: 1,
         };
         for word in [Word::Sink(status), Word::Source(source)] {
             assert_eq!(Word::from_json(&word.to_json()).unwrap(), word);

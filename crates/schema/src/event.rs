@@ -27,6 +27,7 @@ struct Meta<'a> {
     #[serde(borrow)]
     dt: Option<Text<'a>>,
     offset: Option<i64>,
+    partition: Option<i32>,
     #[serde(borrow)]
     topic: Option<Text<'a>>,
 }
@@ -58,6 +59,8 @@ pub struct Event {
     pub stream: String,
     /// `meta.topic`, empty where absent.
     pub source_topic: String,
+    /// `meta.partition`, 0 where absent.
+    pub source_partition: i32,
     /// `meta.offset`: rises by 1 per source topic within one connection.
     pub offset: Option<i64>,
 }
@@ -83,7 +86,7 @@ pub enum Kind {
 pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
     let source: Source<'_> = parse(bytes)?;
     let text = |field: Option<Text<'_>>| field.map_or_else(String::new, |text| text.0.into_owned());
-    let Meta { id, domain, stream, dt, offset, topic } = source.meta;
+    let Meta { id, domain, stream, dt, offset, partition, topic } = source.meta;
     let (domain, stream) = (text(domain), text(stream));
     let id = match id {
         Some(id) if !id.0.is_empty() => id.0.into_owned(),
@@ -98,19 +101,79 @@ pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
         let change_type = source.kind.map_or_else(|| stream.clone(), |kind| kind.0.into_owned());
         Kind::Change { change_type, key }
     };
-    Ok(Event { id, kind, dt: text(dt), domain, stream, source_topic: text(topic), offset })
+    Ok(Event {
+        id,
+        kind,
+        dt: text(dt),
+        domain,
+        stream,
+        source_topic: text(topic),
+        source_partition: partition.unwrap_or(0),
+        offset,
+    })
 }
 
 /// An id made from the bytes themselves, for what has no `meta.id`.
+///
+/// What the server adds to `meta` is left out, so that one event has one id in every replay and every cluster.
 #[must_use]
 pub fn content_id(bytes: &[u8]) -> String {
+    hash_id(&Sha256::digest(without_place(bytes)))
+}
+
+/// The id that stands for a SHA-256 of content.
+#[must_use]
+pub fn hash_id(digest: &[u8]) -> String {
     let mut id = String::with_capacity(71);
     id.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in digest {
         // Writing to a String cannot fail.
         let _ = write!(id, "{byte:02x}");
     }
     id
+}
+
+/// An event's bytes without the place that the server wrote into `meta`: topic, partition, offset, key.
+///
+/// Inside a JSON string a quote is escaped, so that this sequence of fields is never a part of somebody's text.
+#[must_use]
+pub fn without_place(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Some((start, end)) = place_in(bytes) else { return Cow::Borrowed(bytes) };
+    let (before, behind) = (bytes.get(..start).unwrap_or_default(), bytes.get(end..).unwrap_or_default());
+    Cow::Owned([before, behind].concat())
+}
+
+/// Where `"topic":"…","partition":N,"offset":N` begins, with its comma, and ends.
+fn place_in(bytes: &[u8]) -> Option<(usize, usize)> {
+    const TOPIC: &[u8] = b"\"topic\":\"";
+    let mut from = 0;
+    while let Some(at) = memchr::memmem::find(bytes.get(from..)?, TOPIC).map(|at| at + from) {
+        from = at + TOPIC.len();
+        let Some(end) = end_of_place(bytes, from) else { continue };
+        let start = if at > 0 && bytes.get(at - 1) == Some(&b',') { at - 1 } else { at };
+        return Some((start, end));
+    }
+    None
+}
+
+fn end_of_place(bytes: &[u8], topic: usize) -> Option<usize> {
+    let after = |at: usize, text: &[u8]| bytes.get(at..)?.starts_with(text).then_some(at + text.len());
+    let number = |at: usize| {
+        let digits = bytes.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
+        (digits > 0).then_some(at + digits)
+    };
+    let quote = memchr::memchr(b'"', bytes.get(topic..)?)? + topic;
+    let partition = number(after(quote, b"\",\"partition\":")?)?;
+    let offset = number(after(partition, b",\"offset\":")?)?;
+    // A key follows where the source record has one: a flat object or a text.
+    match after(offset, b",\"key\":") {
+        Some(key) => match bytes.get(key)? {
+            b'{' => Some(memchr::memchr(b'}', bytes.get(key..)?)? + key + 1),
+            b'"' => Some(memchr::memchr(b'"', bytes.get(key + 1..)?)? + key + 2),
+            _ => Some(offset),
+        },
+        None => Some(offset),
+    }
 }
 
 /// Reads `type`, which the schema of 2023 allows to be a number.
@@ -186,6 +249,17 @@ mod tests {
         let first = read(bytes).unwrap().id;
         assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
         assert_eq!(first, read(bytes).unwrap().id);
+    }
+
+    #[test]
+    fn an_id_of_content_is_the_same_wherever_the_server_read_the_event() {
+        let event =
+            |place: &str| format!(r#"{{"meta":{{"domain":"d"{place}}},"type":"edit","title":"\"topic\":\"x"}}"#);
+        let id = |place: &str| content_id(event(place).as_bytes());
+        let bare = id("");
+        assert_eq!(id(r#","topic":"eqiad.s","partition":0,"offset":7"#), bare);
+        assert_eq!(id(r#","topic":"codfw.s","partition":1,"offset":-1,"key":{"wiki_id":"a"}"#), bare);
+        assert_ne!(id(r#","topic":"codfw.s","partition":1"#), bare, "another shape is content");
     }
 
     #[test]

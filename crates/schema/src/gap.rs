@@ -1,34 +1,69 @@
-//! An entry of the gap ledger: a stretch of the stream that could not be proven whole.
+//! An entry of the gap ledger: a stretch of a source topic that could not be proven whole.
 
 use serde::{Deserialize, Serialize};
 
 /// One gap; the record's key is its `id`, so that a compacted topic keeps its latest state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Stable over its life: `from` and `to` as text.
+    /// Stable over its life: the source topic and the times it was declared with.
     pub id: String,
-    /// The source topics that were asked for.
+    /// The source topic; entries of older releases name every topic of the stream.
     pub source_topics: Vec<String>,
-    /// Last instant that is known to be whole, Unix milliseconds of log time.
+    /// Log time of the last event before the gap, Unix milliseconds. For people: `after` decides.
     pub from_ms: i64,
-    /// First instant that is known to be whole again.
+    /// Log time of the first event behind the gap, at least `from_ms` + 1.
     pub to_ms: i64,
     /// What happened.
     pub reason: GapReason,
-    /// About how many events lie in it, at 35 a second.
+    /// How many events lie in it: counted by offsets where both are known, else estimated at 35 a second.
     pub estimated_events: u64,
     /// What became of it.
     pub status: GapStatus,
+    /// The last event that was handled before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Edge>,
+    /// The first event that was read behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Edge>,
+}
+
+/// The event at one side of a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The event's id.
+    pub id: String,
+    /// Its offset in the source topic, of the cluster that served it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Its log time, Unix milliseconds.
+    pub time_ms: i64,
 }
 
 /// Why a stretch is not proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
-    /// A replay showed no event that was known already: the stream no longer holds them, or skipped some.
+    /// A replay did not show the last event that was handled: the stream no longer holds it.
     NoWitness,
-    /// The stream refused the position.
+    /// The stream refused the position, so that reading went on at its end.
     PositionRefused,
+    /// The stream skipped offsets, twice at the same place.
+    OffsetJump,
+    /// A first start asked for more than the stream holds.
+    BeyondRetention,
+}
+
+impl GapReason {
+    /// The reason in a few words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoWitness => "no_witness",
+            Self::PositionRefused => "position_refused",
+            Self::OffsetJump => "offset_jump",
+            Self::BeyondRetention => "beyond_retention",
+        }
+    }
 }
 
 /// What became of a gap.
@@ -47,18 +82,54 @@ pub enum GapStatus {
 const EVENTS_PER_SECOND: u64 = 35;
 
 impl Gap {
-    /// Opens a gap between two instants of log time.
+    /// Opens a gap of a source topic between two events.
     #[must_use]
-    pub fn open(source_topics: Vec<String>, from_ms: i64, to_ms: i64, reason: GapReason) -> Self {
+    pub fn between(source_topic: &str, after: Edge, before: Edge, reason: GapReason) -> Self {
+        let (from_ms, to_ms) = (after.time_ms, before.time_ms.max(after.time_ms.saturating_add(1)));
+        let counted =
+            after.offset.zip(before.offset).and_then(|(after, before)| u64::try_from(before - after - 1).ok());
         let seconds = u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0).div_ceil(1000);
         Self {
-            id: format!("{from_ms}-{to_ms}"),
-            source_topics,
+            id: format!("{source_topic}:{from_ms}-{to_ms}"),
+            source_topics: vec![source_topic.to_owned()],
             from_ms,
             to_ms,
             reason,
-            estimated_events: seconds.saturating_mul(EVENTS_PER_SECOND),
+            estimated_events: counted.unwrap_or_else(|| seconds.saturating_mul(EVENTS_PER_SECOND)),
             status: GapStatus::Open,
+            after: Some(after),
+            before: Some(before),
         }
+    }
+
+    /// Whether it is a gap of this source topic.
+    #[must_use]
+    pub fn is_of(&self, source_topic: &str) -> bool {
+        self.source_topics.iter().any(|topic| topic == source_topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge(offset: Option<i64>, time_ms: i64) -> Edge {
+        Edge { id: "e".to_owned(), offset, time_ms }
+    }
+
+    #[test]
+    fn a_gap_names_its_topic_and_ends_after_it_begins() {
+        let gap = Gap::between("eqiad.s", edge(Some(4), 500), edge(Some(9), 400), GapReason::NoWitness);
+        assert_eq!((gap.id.as_str(), gap.from_ms, gap.to_ms, gap.estimated_events), ("eqiad.s:500-501", 500, 501, 4));
+        assert!(gap.is_of("eqiad.s") && !gap.is_of("codfw.s"));
+        let gap = Gap::between("eqiad.s", edge(None, 0), edge(Some(9), 2000), GapReason::NoWitness);
+        assert_eq!(gap.estimated_events, 70);
+    }
+
+    #[test]
+    fn entries_of_older_releases_are_read() {
+        let old = r#"{"id":"1-2","source_topics":["a","b"],"from_ms":1,"to_ms":2,"reason":"no_witness","estimated_events":35,"status":"open"}"#;
+        let gap: Gap = serde_json::from_str(old).unwrap();
+        assert_eq!((gap.after, gap.status), (None, GapStatus::Open));
     }
 }

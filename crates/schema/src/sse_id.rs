@@ -39,18 +39,25 @@ pub fn log_time(id: &[SourcePosition], source_topic: Option<&str>) -> Option<i64
     times(source_topic).or_else(|| times(None)).map(|time| time - 1)
 }
 
-/// A `Last-Event-ID` that asks every source topic for what its log took in at `at_ms` or later.
-///
-/// Timestamps only: an offset belongs to one cluster, and −1 would skip what a silent data centre wrote
-/// meanwhile. On a topic with nothing newer a timestamp means "latest", so it costs nothing.
+/// A `Last-Event-ID` of these positions.
 #[must_use]
-pub fn resume_at(source_topics: &[String], at_ms: i64) -> String {
-    let entries: Vec<SourcePosition> = source_topics
-        .iter()
-        .map(|topic| SourcePosition { topic: topic.clone(), partition: 0, offset: None, timestamp: Some(at_ms.max(0)) })
-        .collect();
+pub fn to_header(positions: &[SourcePosition]) -> String {
     // Strings and integers only: this cannot fail.
-    serde_json::to_string(&entries).unwrap_or_default()
+    serde_json::to_string(positions).unwrap_or_default()
+}
+
+/// The position of one source topic by log time: what its log took in at `at_ms` or later.
+///
+/// On a topic with nothing newer it means "latest", so it costs nothing.
+#[must_use]
+pub fn by_time(topic: &str, partition: i32, at_ms: i64) -> SourcePosition {
+    SourcePosition { topic: topic.to_owned(), partition, offset: None, timestamp: Some(at_ms.max(0)) }
+}
+
+/// The position of one source topic by offset, which belongs to one cluster.
+#[must_use]
+pub fn by_offset(topic: &str, partition: i32, offset: i64) -> SourcePosition {
+    SourcePosition { topic: topic.to_owned(), partition, offset: Some(offset), timestamp: None }
 }
 
 /// The source topics of a stream path such as `recentchange` or `recentchange,page-create`: one per data centre.
@@ -102,12 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn a_resume_names_every_data_centre_and_no_offset() {
-        let topics = source_topics("recentchange");
-        let header = resume_at(&topics, 5);
+    fn a_header_names_times_and_offsets() {
+        let header = to_header(&[by_time("eqiad.s", 0, -5), by_offset("codfw.s", 1, 7)]);
         assert_eq!(
             header,
-            r#"[{"topic":"eqiad.mediawiki.recentchange","partition":0,"timestamp":5},{"topic":"codfw.mediawiki.recentchange","partition":0,"timestamp":5}]"#
+            r#"[{"topic":"eqiad.s","partition":0,"timestamp":0},{"topic":"codfw.s","partition":1,"offset":7}]"#
         );
     }
 

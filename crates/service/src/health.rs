@@ -126,9 +126,18 @@ impl Health {
     /// The loops that have not turned within their limit.
     #[must_use]
     pub fn stuck(&self) -> Vec<String> {
+        self.late(1)
+    }
+
+    /// A loop that has not turned for so many of its limits.
+    pub(crate) fn hung(&self, limits: u32) -> Option<String> {
+        self.late(limits).into_iter().next()
+    }
+
+    fn late(&self, limits: u32) -> Vec<String> {
         let now = self.uptime_ms();
         let late = |beat: &&Beat| {
-            let limit = u64::try_from(beat.limit.as_millis()).unwrap_or(u64::MAX);
+            let limit = u64::try_from(beat.limit.saturating_mul(limits).as_millis()).unwrap_or(u64::MAX);
             now.saturating_sub(beat.last_ms.load(Ordering::Relaxed)) > limit
         };
         lock(&self.0.loops).iter().filter(late).map(|beat| beat.task.clone()).collect()

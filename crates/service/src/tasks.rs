@@ -11,6 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Failure, Health, Metrics, shutdown};
 
+/// How often heartbeats are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// A task that has not beaten for this many of its limits ends the service.
+const HUNG_LIMITS: u32 = 2;
+
 /// Where a service spawns its parts; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tasks(Arc<Inner>);
@@ -116,9 +121,18 @@ impl Tasks {
             tokio::time::sleep(shutdown::LIMIT).await;
         };
         tokio::pin!(deadline);
+        let mut watch = tokio::time::interval(WATCH_EVERY);
         while self.0.running.load(Ordering::SeqCst) > 0 {
             let ended = tokio::select! {
                 ended = reports.recv() => ended,
+                _ = watch.tick(), if !self.0.shutdown.is_cancelled() => {
+                    if let Some(hung) = self.0.health.hung(HUNG_LIMITS) {
+                        tracing::error!(task = hung, "a task hangs: the service ends, to be started again");
+                        self.0.shutdown.cancel();
+                        result = result.and(Err(Failure::Runtime(format!("task {hung} hangs"))));
+                    }
+                    continue;
+                }
                 () = &mut deadline => {
                     tracing::warn!(limit = ?shutdown::LIMIT, "tasks still running at the limit of the shutdown");
                     break;
@@ -160,6 +174,25 @@ mod tests {
         service.tasks.spawn("fails", async { Err(Failure::Runtime("the disk is gone".into())) });
         assert_eq!(service.finish().await, Err(Failure::Runtime("the disk is gone".into())));
         assert!(service.shutdown.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_hanging_thread_ends_the_service_by_name() {
+        let service = Service::new("test", CancellationToken::new());
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let spawned = service.tasks.spawn_thread("hangs", Duration::from_millis(1), move |_| {
+            // A call that does not come back until the test is over.
+            let _ = held.recv();
+            Ok(())
+        });
+        spawned.unwrap();
+        let stopped = service.shutdown.clone();
+        let released = tokio::spawn(async move {
+            stopped.cancelled().await;
+            drop(release);
+        });
+        assert_eq!(service.finish().await, Err(Failure::Runtime("task hangs hangs".into())));
+        released.await.unwrap();
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Cluster;
+
 /// The faults in force. Everything off is a healthy service.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,9 @@ pub struct Faults {
     /// `Retry-After` of that status, in seconds.
     #[arg(long, env = "WIKI_SIMULATOR_RETRY_AFTER", value_name = "SECONDS")]
     pub retry_after: Option<u32>,
+    /// Write `Retry-After` as a date.
+    #[arg(long, env = "WIKI_SIMULATOR_RETRY_AFTER_DATE")]
+    pub retry_after_date: bool,
     /// Send every frame in pieces of this many bytes.
     #[arg(long, env = "WIKI_SIMULATOR_PIECE_BYTES", value_name = "BYTES")]
     pub piece_bytes: Option<usize>,
@@ -39,6 +44,12 @@ pub struct Faults {
     /// Make no new events; what is there is served on.
     #[arg(long, env = "WIKI_SIMULATOR_FROZEN")]
     pub frozen: bool,
+    /// Serve from a second cluster, which numbers the same events otherwise.
+    #[arg(long, env = "WIKI_SIMULATOR_SECOND_CLUSTER")]
+    pub second_cluster: bool,
+    /// How many of the last events of each topic the second cluster lacks.
+    #[arg(long, env = "WIKI_SIMULATOR_CLUSTER_LAG", value_name = "EVENTS", default_value_t = 0)]
+    pub cluster_lag: u64,
     /// Make new events in the other data centre.
     #[arg(long, env = "WIKI_SIMULATOR_SWITCHED")]
     pub switched: bool,
@@ -54,11 +65,22 @@ impl Default for Faults {
             status: None,
             status_times: 1,
             retry_after: None,
+            retry_after_date: false,
             piece_bytes: None,
             error_after: None,
             redirect: None,
             frozen: false,
+            second_cluster: false,
+            cluster_lag: 0,
             switched: false,
         }
+    }
+}
+
+impl Faults {
+    /// The cluster that serves.
+    #[must_use]
+    pub const fn cluster(&self) -> Cluster {
+        Cluster { is_second: self.second_cluster, lag: self.cluster_lag }
     }
 }

@@ -9,8 +9,12 @@ use serde::Serialize;
 use crate::random::Random;
 use crate::words::{BOTS, USERS, WIKIS, Wiki};
 
-/// Mean time between events of event time, microseconds: 35 a second.
-const MEAN_INTERVAL_US: u64 = 28_571;
+/// Events a second of event time, as the live stream has them.
+pub const DENSITY: f64 = 35.0;
+/// How far ahead an odd time is: beyond the clock too where event time runs a month behind it.
+const AHEAD_MS: i64 = 60 * 86_400_000;
+/// Of a hundred events so many step back in time, where that is asked for.
+const DISORDERED: u64 = 2;
 /// Shares of the types, in thousandths.
 const TYPES: [(Type, u64); 5] =
     [(Type::Edit, 631), (Type::Categorize, 300), (Type::Log, 48), (Type::New, 20), (Type::Flow, 1)];
@@ -122,8 +126,31 @@ pub struct Generated {
     pub kind: &'static str,
     /// Log time, Unix milliseconds; not sorted.
     pub log_time_ms: i64,
+    /// Kafka offset.
+    pub offset: i64,
     /// The JSON of the event.
     pub data: Vec<u8>,
+}
+
+/// How events are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Making {
+    /// Seconds of event time between canaries of each data centre.
+    pub canary_seconds: u32,
+    /// Changes are made in the other data centre after so many.
+    pub switch_after: Option<u64>,
+    /// Events a second of event time.
+    pub density: f64,
+    /// How far back some log times step, milliseconds.
+    pub disorder_ms: u64,
+    /// Every so many events one has a log time 60 days ahead, and the next a negative one.
+    pub odd_every: Option<u64>,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { canary_seconds: 300, switch_after: None, density: DENSITY, disorder_ms: 0, odd_every: None }
+    }
 }
 
 /// Makes events, one after the other.
@@ -132,9 +159,8 @@ pub struct Generator {
     random: Random,
     now_us: u64,
     last_log_ms: i64,
-    canary_every_us: u64,
+    making: Making,
     next_canary_us: [u64; 2],
-    switch_after: Option<u64>,
     is_switched: bool,
     made: u64,
     offsets: [i64; 2],
@@ -143,20 +169,32 @@ pub struct Generator {
 impl Generator {
     /// Starts event time at `epoch_ms`.
     #[must_use]
-    pub fn new(seed: u64, epoch_ms: i64, canary_seconds: u32, switch_after: Option<u64>) -> Self {
+    pub fn new(seed: u64, epoch_ms: i64, making: Making) -> Self {
         let now_us = u64::try_from(epoch_ms).unwrap_or(0) * 1000;
-        let canary_every_us = u64::from(canary_seconds.max(1)) * 1_000_000;
         Self {
             random: Random::new(seed),
             now_us,
             last_log_ms: 0,
-            canary_every_us,
+            making,
             // The first ones come soon: they are the sign of life of an idle data centre.
             next_canary_us: [now_us + 500_000, now_us + 700_000],
-            switch_after,
             is_switched: false,
             made: 0,
             offsets: [6_100_000_000, 2_300_000_000],
+        }
+    }
+
+    /// Event time, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        i64::try_from(self.now_us / 1000).unwrap_or(i64::MAX)
+    }
+
+    /// Moves event time an eighth of the way to the wall clock; it never goes back.
+    pub fn pull(&mut self, wall_ms: i64) {
+        let ahead_ms = wall_ms - self.now_ms();
+        if ahead_ms > 0 {
+            self.now_us += u64::try_from(ahead_ms).unwrap_or(0) * 1000 / 8;
         }
     }
 
@@ -167,18 +205,19 @@ impl Generator {
 
     /// The next event.
     pub fn next_event(&mut self) -> Generated {
-        let step = self.random.below(MEAN_INTERVAL_US * 2);
-        self.now_us += step;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds, above 0")]
+        let twice_the_mean = (2_000_000.0 / self.making.density) as u64;
+        self.now_us += self.random.below(twice_the_mean.max(1));
         for centre in [0, 1] {
             if let Some(due) = self.next_canary_us.get_mut(centre)
                 && self.now_us >= *due
             {
-                *due += self.canary_every_us;
+                *due += u64::from(self.making.canary_seconds.max(1)) * 1_000_000;
                 return self.canary(centre);
             }
         }
         self.made += 1;
-        let switched = self.is_switched || self.switch_after.is_some_and(|after| self.made > after);
+        let switched = self.is_switched || self.making.switch_after.is_some_and(|after| self.made > after);
         self.change(usize::from(switched))
     }
 
@@ -191,7 +230,14 @@ impl Generator {
             _ => now_ms,
         };
         self.last_log_ms = log_ms;
-        log_ms
+        if self.making.disorder_ms > 0 && self.random.below(100) < DISORDERED {
+            return log_ms - i64::try_from(self.random.below(self.making.disorder_ms)).unwrap_or(0);
+        }
+        match self.making.odd_every.and_then(|every| self.made.checked_rem(every)) {
+            Some(0) => log_ms + AHEAD_MS,
+            Some(1) => -1 - i64::try_from(self.random.below(1000)).unwrap_or(0),
+            _ => log_ms,
+        }
     }
 
     fn meta<'a>(&mut self, id: &'a str, domain: &'a str, centre: usize, log_ms: i64, uri: String) -> Meta<'a> {
@@ -244,7 +290,7 @@ impl Generator {
                 parsedcomment: String::new(),
             })
         };
-        Generated { centre, id, kind: "canary", log_time_ms, data }
+        Generated { offset: self.last_offset(centre), centre, id, kind: "canary", log_time_ms, data }
     }
 
     fn change(&mut self, centre: usize) -> Generated {
@@ -289,7 +335,11 @@ impl Generator {
             parsedcomment: format!("<span dir=\"auto\">{comment}</span>"),
         };
         let data = json(&change);
-        Generated { centre, id, kind: kind.as_str(), log_time_ms, data }
+        Generated { offset: self.last_offset(centre), centre, id, kind: kind.as_str(), log_time_ms, data }
+    }
+
+    fn last_offset(&self, centre: usize) -> i64 {
+        self.offsets.get(centre).copied().unwrap_or(0)
     }
 
     fn wiki(&mut self) -> &'static Wiki {
@@ -365,7 +415,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn sample(seed: u64, count: usize) -> Vec<Generated> {
-        let mut generator = Generator::new(seed, 1_700_000_000_000, 60, None);
+        let mut generator = Generator::new(seed, 1_700_000_000_000, Making { canary_seconds: 60, ..Making::default() });
         (0..count).map(|_| generator.next_event()).collect()
     }
 
@@ -391,6 +441,28 @@ mod tests {
         let pairs = || events.windows(2).map(|pair| pair[1].log_time_ms - pair[0].log_time_ms);
         assert!(pairs().filter(|step| *step == 0).count() > 1_000, "equal milliseconds are common");
         assert!(pairs().any(|step| step < 0), "steps back happen");
+    }
+
+    #[test]
+    fn times_step_back_beyond_a_margin_and_are_odd_where_that_is_asked_for() {
+        let making = Making { disorder_ms: 90_000, odd_every: Some(500), ..Making::default() };
+        let mut generator = Generator::new(3, 1_700_000_000_000, making);
+        let behind = |generator: &mut Generator| {
+            let event = generator.next_event();
+            generator.now_ms() - event.log_time_ms
+        };
+        let behind: Vec<i64> = (0..5_000).map(|_| behind(&mut generator)).collect();
+        assert!(behind.iter().any(|ms| (40_000..90_000).contains(ms)));
+        assert!(behind.iter().any(|ms| *ms < -80_000_000) && behind.iter().any(|ms| *ms > 1_000_000_000_000));
+    }
+
+    #[test]
+    fn the_event_clock_is_pulled_to_the_wall_clock_and_never_back() {
+        let mut generator = Generator::new(3, 1_000_000, Making::default());
+        (0..60).for_each(|_| generator.pull(1_080_000));
+        assert!((1_079_000..=1_080_000).contains(&generator.now_ms()), "{}", generator.now_ms());
+        generator.pull(0);
+        assert!(generator.now_ms() >= 1_079_000);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::generator::TOPICS;
 /// Event time between two lines of a `.jsonl` file, which carries no log times: 35 a second.
 const LINE_INTERVAL_US: i64 = 28_571;
 
+/// The kind of an `event: error`: it ends a connection, and is sent once.
+pub const ERROR: &str = "error";
+
 /// One event of a recording.
 #[derive(Clone, Debug)]
 pub struct Recorded {
@@ -22,7 +25,7 @@ pub struct Recorded {
     pub offset: Option<i64>,
     /// `meta.id`, where it can be read.
     pub id: Option<String>,
-    /// `type`, `canary`, or empty where it cannot be read.
+    /// `type`, `canary`, `error` of an `event: error`, or empty where it cannot be read.
     pub kind: String,
     /// The event.
     pub data: Bytes,
@@ -47,40 +50,72 @@ pub fn read(path: &Path) -> Result<Vec<Recorded>, String> {
     Ok(events)
 }
 
-/// The frames of an `.sse` recording; comments such as `:ok` are not frames.
+/// A block of an `.sse` recording, by the rules of the standard.
+#[derive(Default)]
+struct Block {
+    event: Vec<u8>,
+    id: Vec<u8>,
+    data: Vec<Vec<u8>>,
+}
+
+impl Block {
+    /// Takes a line: a field, a comment, or something that is stepped over.
+    fn line(&mut self, line: &[u8]) {
+        let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (name, rest) = line.split_at(at);
+        let value = rest.strip_prefix(b":").unwrap_or(rest);
+        let value = value.strip_prefix(b" ").unwrap_or(value).to_vec();
+        match name {
+            b"event" => self.event = value,
+            b"id" => self.id = value,
+            b"data" => self.data.push(value),
+            _ => {}
+        }
+    }
+}
+
+/// The frames of an `.sse` recording as a client dispatches them: a byte order mark, CR, LF and CRLF, several data
+/// lines, comments and unknown fields are what the standard makes of them. Each frame keeps its bytes.
 #[must_use]
 pub fn frames(recording: &Bytes) -> Vec<Recorded> {
     let mut events: Vec<Recorded> = Vec::new();
-    let mut start = 0;
-    while start < recording.len() {
-        let rest = recording.slice(start..);
-        let end = rest.windows(2).position(|pair| pair == b"\n\n").map(|at| at + 2);
-        // A last frame without its blank line was cut: a client must not see it as whole.
-        let Some(end) = end else { break };
-        let frame = rest.slice(..end);
-        start += end;
-        let field = |name: &[u8]| {
-            let mut values = Vec::new();
-            for line in frame.split(|byte| *byte == b'\n') {
-                if let Some(value) = line.strip_prefix(name) {
-                    values.push(value.strip_prefix(b" ").unwrap_or(value));
-                }
-            }
-            values.join(&b'\n')
-        };
-        let data = Bytes::from(field(b"data:"));
-        if data.is_empty() {
+    let mut block = Block::default();
+    let mark: &[u8] = b"\xef\xbb\xbf";
+    let (mut at, mut frame_start) = (if recording.starts_with(mark) { mark.len() } else { 0 }, 0);
+    // A last frame without its blank line was cut: a client must not see it as whole.
+    while let Some(length) =
+        recording.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')))
+    {
+        let line = recording.slice(at..at + length);
+        let rest = recording.get(at + length..).unwrap_or_default();
+        at += length + if rest.starts_with(b"\r\n") { 2 } else { 1 };
+        if !line.is_empty() {
+            block.line(&line);
             continue;
         }
-        let position = std::str::from_utf8(&field(b"id:")).ok().and_then(sse_id::parse).unwrap_or_default();
-        let described = Described::of(&data);
-        let timed = position.iter().find(|entry| entry.timestamp.is_some()).map(|entry| entry.topic.clone());
-        let topic = described.topic.clone().or(timed).unwrap_or_else(|| TOPICS[0].to_owned());
-        let previous = events.last().map_or(0, |event| event.log_time_ms);
-        let log_time_ms = sse_id::log_time(&position, Some(&topic)).unwrap_or(previous);
-        events.push(described.recorded(topic, log_time_ms, data, Some(frame)));
+        let frame = recording.slice(frame_start..at);
+        frame_start = at;
+        events.extend(recorded(std::mem::take(&mut block), frame, events.last()));
     }
     events
+}
+
+/// The event of a block; none without data.
+fn recorded(block: Block, frame: Bytes, previous: Option<&Recorded>) -> Option<Recorded> {
+    let data = Bytes::from(block.data.join(&b'\n'));
+    if data.is_empty() {
+        return None;
+    }
+    let position = std::str::from_utf8(&block.id).ok().and_then(sse_id::parse).unwrap_or_default();
+    let mut described = Described::of(&data);
+    if block.event == b"error" {
+        described = Described { kind: ERROR.to_owned(), id: None, ..described };
+    }
+    let timed = position.iter().find(|entry| entry.timestamp.is_some()).map(|entry| entry.topic.clone());
+    let topic = described.topic.clone().or(timed).unwrap_or_else(|| TOPICS[0].to_owned());
+    let previous_ms = previous.map_or(0, |event| event.log_time_ms);
+    let log_time_ms = sse_id::log_time(&position, Some(&topic)).unwrap_or(previous_ms);
+    Some(described.recorded(topic, log_time_ms, data, Some(frame)))
 }
 
 /// The events of a `.jsonl` file.
@@ -145,6 +180,41 @@ mod tests {
         assert_eq!(events.len(), 1);
         assert_eq!((events[0].topic.as_str(), events[0].log_time_ms), ("eqiad.s", 1000));
         assert!(events[0].frame.as_ref().unwrap().ends_with(b"}}\n\n"));
+    }
+
+    #[test]
+    fn a_recording_is_read_by_the_rules_of_the_standard_and_keeps_its_bytes() {
+        for end in ["\n", "\r\n", "\r"] {
+            let lines = [
+                "\u{feff}:ok",
+                "",
+                "unknown: x",
+                "data: {\"meta\":",
+                "data:{\"id\":\"a\"}}",
+                "id: 1",
+                "",
+                "data",
+                "",
+                "data: y",
+                "",
+            ];
+            let text = format!("{}{end}", lines.join(end));
+            let events = frames(&Bytes::from(text.clone()));
+            assert_eq!(events.len(), 2, "{end:?}");
+            assert_eq!(
+                (&events[0].data[..], events[0].id.as_deref()),
+                (&b"{\"meta\":\n{\"id\":\"a\"}}"[..], Some("a"))
+            );
+            let bytes: Vec<u8> = events.iter().flat_map(|event| event.frame.clone().unwrap()).collect();
+            assert!(text.as_bytes().windows(bytes.len()).any(|window| window == bytes) || bytes.len() < text.len());
+        }
+    }
+
+    #[test]
+    fn an_error_event_is_told_from_an_event() {
+        let events =
+            frames(&Bytes::from_static(b"event: error\ndata: {\"meta\":{\"id\":\"a\"},\"type\":\"edit\"}\n\n"));
+        assert_eq!((events[0].kind.as_str(), &events[0].id), (ERROR, &None));
     }
 
     #[test]

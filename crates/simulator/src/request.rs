@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use schema::sse_id::{self, ALIASES, SourcePosition};
 use serde_json::{Value, json};
 
+use crate::cluster::Cluster;
 use crate::log::{Cursor, Log};
 
 /// Streams without a short name.
@@ -98,7 +99,13 @@ pub fn check_agent(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// A [`Refusal`] in the service's order: stream names, `since`, `Last-Event-ID`.
-pub fn plan(streams: &str, since: Option<&str>, headers: &HeaderMap, log: &Log) -> Result<Plan, Refusal> {
+pub fn plan(
+    streams: &str,
+    since: Option<&str>,
+    headers: &HeaderMap,
+    log: &Log,
+    (cluster, connection): (Cluster, u64),
+) -> Result<Plan, Refusal> {
     let unknown: Vec<&str> = streams.split(',').filter(|name| !is_known(name)).collect();
     if !unknown.is_empty() {
         let detail = format!("Invalid streams: {}", unknown.join(","));
@@ -119,13 +126,13 @@ pub fn plan(streams: &str, since: Option<&str>, headers: &HeaderMap, log: &Log) 
     for asked in positions {
         let index = log.topics().iter().position(|topic| *topic == asked.topic);
         let place = index.map(|index| match (asked.offset, asked.timestamp) {
-            (Some(offset), _) => log.place_for_offset(index, offset),
+            (Some(offset), _) => log.place_for_offset(index, offset, cluster),
             (None, Some(time)) => log.place_for_time(index, time),
             (None, None) => log.latest(index),
         });
         let offset = match (index, place) {
             // What was asked for by time starts with a real offset; the latest is −1.
-            (Some(index), Some(place)) if asked.offset != Some(-1) => log.offset_at(index, place),
+            (Some(index), Some(place)) if asked.offset != Some(-1) => log.offset_at(index, place, cluster),
             _ => -1,
         };
         if let (Some(slot), Some(place)) = (index.and_then(|index| from.get_mut(index)), place) {
@@ -133,7 +140,7 @@ pub fn plan(streams: &str, since: Option<&str>, headers: &HeaderMap, log: &Log) 
         }
         id.push(SourcePosition { topic: asked.topic, partition: 0, offset: Some(offset), timestamp: None });
     }
-    Ok(Plan { cursor: log.cursor(from), id, json })
+    Ok(Plan { cursor: log.cursor(from, connection), id, json })
 }
 
 fn position(topic: &str, since: Option<i64>) -> SourcePosition {
@@ -194,10 +201,12 @@ fn last_event_id(header: &str, available: &[String]) -> Result<Vec<SourcePositio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::Generator;
+    use crate::generator::{Generator, Making};
+
+    const FIRST: (Cluster, u64) = (Cluster { is_second: false, lag: 0 }, 0);
 
     fn log() -> Log {
-        let mut log = Log::generated(Generator::new(1, 1_700_000_000_000, 60, None), None, 3600);
+        let mut log = Log::generated(Generator::new(1, 1_700_000_000_000, Making::default()), None, 3600);
         log.grow(200);
         log
     }
@@ -219,22 +228,22 @@ mod tests {
     #[test]
     fn refusals_have_the_services_codes() {
         let (log, none) = (log(), HeaderMap::new());
-        assert_eq!(code(plan("recentchange", None, &none, &log)), 200);
-        assert_eq!(code(plan("recentchange,nonsense", None, &none, &log)), 400);
-        assert_eq!(code(plan("recentchange", Some("yesterday"), &none, &log)), 400);
-        assert_eq!(code(plan("recentchange", Some("2023-11-14"), &none, &log)), 200);
+        assert_eq!(code(plan("recentchange", None, &none, &log, FIRST)), 200);
+        assert_eq!(code(plan("recentchange,nonsense", None, &none, &log, FIRST)), 400);
+        assert_eq!(code(plan("recentchange", Some("yesterday"), &none, &log, FIRST)), 400);
+        assert_eq!(code(plan("recentchange", Some("2023-11-14"), &none, &log, FIRST)), 200);
         for bad in ["", "{}", "[]", "[5]", r#"[{"topic":"eqiad.mediawiki.recentchange","partition":0}]"#] {
-            assert_eq!(code(plan("recentchange", None, &headers(bad), &log)), 400, "{bad}");
+            assert_eq!(code(plan("recentchange", None, &headers(bad), &log, FIRST)), 400, "{bad}");
         }
         let elsewhere = r#"[{"topic":"eqiad.x","partition":0,"timestamp":5}]"#;
-        assert_eq!(code(plan("recentchange", None, &headers(elsewhere), &log)), 404);
+        assert_eq!(code(plan("recentchange", None, &headers(elsewhere), &log, FIRST)), 404);
     }
 
     #[test]
     fn without_a_position_nothing_is_replayed() {
         let log = log();
-        let granted = plan("recentchange", None, &HeaderMap::new(), &log).unwrap();
-        assert!(log.read(&granted.cursor, 10).0.is_empty());
+        let granted = plan("recentchange", None, &HeaderMap::new(), &log, FIRST).unwrap();
+        assert!(log.read(&mut granted.cursor.clone(), 10, FIRST.0).is_empty());
         assert!(granted.id.iter().all(|entry| entry.offset == Some(-1)));
     }
 
@@ -242,8 +251,8 @@ mod tests {
     fn a_topic_that_is_not_listed_is_not_served() {
         let log = log();
         let only_codfw = r#"[{"topic":"codfw.mediawiki.recentchange","partition":0,"timestamp":0}]"#;
-        let granted = plan("recentchange", None, &headers(only_codfw), &log).unwrap();
-        let (entries, _) = log.read(&granted.cursor, 500);
-        assert!(!entries.is_empty() && entries.iter().all(|(_, entry)| entry.topic == 1));
+        let granted = plan("recentchange", None, &headers(only_codfw), &log, FIRST).unwrap();
+        let entries = log.read(&mut granted.cursor.clone(), 500, FIRST.0);
+        assert!(!entries.is_empty() && entries.iter().all(|entry| entry.topic == 1));
     }
 }

@@ -1,28 +1,37 @@
 //! Routes: the stream, the ledger, the faults.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
 use service::{Failure, Service};
 use tokio::net::TcpListener;
 
 use crate::generator::Generator;
-use crate::log::Log;
+use crate::log::{Log, Made};
 use crate::request::{self, Refusal};
 use crate::stream::{Piece, Shared, open};
 use crate::{Config, Faults, recording};
 
 /// Shortest step of the clock that makes events; faster rates make several a step.
 const SHORTEST_STEP: Duration = Duration::from_millis(5);
+
+/// How often the event clock is pulled to the wall clock.
+const PULL_EVERY: Duration = Duration::from_secs(1);
+/// How long ago event time begins where it runs faster than the clock.
+const VIRTUAL_BACK_MS: i64 = 30 * 86_400_000;
+/// Edits that are made at once: with the events of other types they fit into memory.
+const MOST_AT_ONCE: u64 = 150_000;
 
 /// A running simulator.
 #[derive(Debug)]
@@ -37,6 +46,27 @@ struct App {
     shared: Arc<Shared>,
     limit: usize,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// Connections so far.
+    taken: Arc<AtomicU64>,
+}
+
+/// The log that the flags ask for.
+fn log_of(config: &Config) -> Result<Log, Failure> {
+    if let Some(path) = &config.events {
+        return Ok(Log::recorded(recording::read(path).map_err(Failure::Config)?, config.history_seconds));
+    }
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let default_ms = if config.is_real_time() { now_ms } else { now_ms - VIRTUAL_BACK_MS };
+    let seed = config.seed.unwrap_or_else(|| RandomState::new().hash_one(now_ms));
+    tracing::info!(seed, "events are made from this seed");
+    let epoch_ms = config.epoch_ms.unwrap_or(default_ms) - i64::from(config.backlog_seconds) * 1000;
+    let mut log = Log::generated(Generator::new(seed, epoch_ms, config.making()), config.edits, config.history_seconds);
+    log.grow_seconds(config.backlog_seconds);
+    // What has an end is made whether or not anybody reads, as far as memory goes.
+    if config.interval().is_none() && config.edits.is_some_and(|edits| edits <= MOST_AT_ONCE) {
+        while log.grow(1000) > 0 {}
+    }
+    Ok(log)
 }
 
 impl Simulator {
@@ -45,22 +75,18 @@ impl Simulator {
     /// # Errors
     /// [`Failure::Config`] where the recording cannot be read.
     pub fn start(config: &Config, service: &Service, listener: TcpListener) -> Result<Self, Failure> {
-        let log = match &config.events {
-            Some(path) => Log::recorded(recording::read(path).map_err(Failure::Config)?, config.history_seconds),
-            None => {
-                let epoch_ms = config.epoch_ms.unwrap_or_else(|| jiff::Timestamp::now().as_millisecond());
-                let generator = Generator::new(config.seed, epoch_ms, config.canary_seconds, config.switch_after);
-                Log::generated(generator, config.edits, config.history_seconds)
-            }
-        };
+        let log = log_of(config)?;
         let interval = config.interval();
         let shutdown = service.shutdown.clone();
         let shared = Arc::new(Shared::new(log, config.faults.clone(), interval.is_none(), shutdown.clone()));
         let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
-        let app = App { shared: Arc::clone(&shared), limit: config.connections, open: Arc::default() };
+        let app =
+            App { shared: Arc::clone(&shared), limit: config.connections, open: Arc::default(), taken: Arc::default() };
         let routes = Router::new()
             .route("/v2/stream/{streams}", get(stream_route))
             .route("/served", get(served))
+            .route("/made", get(made))
+            .route("/make", post(make))
             .route("/faults", put(set_faults))
             .with_state(app)
             .merge(service::admin::router(service));
@@ -71,7 +97,7 @@ impl Simulator {
             served.await.map_err(|error| Failure::Runtime(format!("the server ended: {error}")))
         });
         if let (Some(interval), None) = (interval, &config.events) {
-            service.tasks.spawn("generate", generate(Arc::clone(&shared), interval));
+            service.tasks.spawn("generate", generate(Arc::clone(&shared), interval, config.is_real_time()));
         }
         Ok(Self { address, shared })
     }
@@ -87,18 +113,21 @@ impl Simulator {
         self.shared.log().stop_growing();
     }
 
-    /// Ids of this kind that were sent at least once.
+    /// Ids of this kind that were made, sent or not; `None` where there were too many to list.
     #[must_use]
-    pub fn served_ids(&self, kind: &str) -> Vec<String> {
-        self.shared.log().served().filter(|served| served.kind == kind).map(|served| served.id.clone()).collect()
+    pub fn made_ids(&self, kind: &str) -> Option<Vec<String>> {
+        let log = self.shared.log();
+        let made = log.made()?;
+        Some(made.filter(|made| made.kind == kind).map(|made| made.id.clone()).collect())
     }
 }
 
 /// Makes events at a steady rate.
-async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure> {
+async fn generate(shared: Arc<Shared>, interval: Duration, is_real_time: bool) -> Result<(), Failure> {
     let started = tokio::time::Instant::now();
     let mut ticks = tokio::time::interval(interval.max(SHORTEST_STEP));
     let mut made = 0.0;
+    let mut pulled = started;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -108,6 +137,10 @@ async fn generate(shared: Arc<Shared>, interval: Duration) -> Result<(), Failure
         let mut is_complete = false;
         let Faults { frozen, switched, .. } = shared.faults();
         shared.log().switch(switched);
+        if is_real_time && pulled.elapsed() >= PULL_EVERY {
+            pulled = tokio::time::Instant::now();
+            shared.log().pull(jiff::Timestamp::now().as_millisecond());
+        }
         while made < due && !is_complete {
             // Time that passes frozen is not made up for.
             is_complete = !frozen && shared.log().grow(1) == 0;
@@ -137,7 +170,10 @@ async fn stream_route(
     let Some(place) = Place::take(&app, peer.ip()) else {
         return Refusal::too_many().response(&uri.to_string());
     };
-    let planned = request::plan(&streams, query.get("since").map(String::as_str), &headers, &app.shared.log());
+    let connection = app.taken.fetch_add(1, Ordering::Relaxed);
+    let since = query.get("since").map(String::as_str);
+    let served_by = (app.shared.faults().cluster(), connection);
+    let planned = request::plan(&streams, since, &headers, &app.shared.log(), served_by);
     let plan = match planned {
         Ok(plan) => plan,
         Err(refusal) => return refusal.response(&uri.to_string()),
@@ -147,6 +183,7 @@ async fn stream_route(
         (false, true) => "text/event-stream; charset=utf-8",
         (false, false) => "text/event-stream",
     };
+    let date = http_date(app.shared.log().now_ms());
     let pieces = open(app.shared, plan);
     // The place is given back when the body is dropped.
     let body = stream::unfold((pieces, place), |(mut pieces, place)| async move {
@@ -159,7 +196,7 @@ async fn stream_route(
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, Body::from_stream(body)).into_response()
+    ([(header::DATE, date)], headers, Body::from_stream(body)).into_response()
 }
 
 impl App {
@@ -178,7 +215,12 @@ impl App {
         let mut response =
             (status, [(header::CONTENT_TYPE, "text/html")], "<!DOCTYPE html><title>Error</title>\n").into_response();
         if let Some(seconds) = faults.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            let date = SystemTime::now() + Duration::from_secs(seconds.into());
+            let value = match HeaderValue::from_str(&httpdate::fmt_http_date(date)) {
+                Ok(date) if faults.retry_after_date => date,
+                _ => seconds.into(),
+            };
+            response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         Some(response)
     }
@@ -210,15 +252,51 @@ impl Drop for Place {
     }
 }
 
-/// The ledger, one JSON object a line.
+/// `Date` of an answer: the event clock's where that is ahead of ours.
+fn http_date(event_ms: i64) -> String {
+    let event = Duration::from_millis(u64::try_from(event_ms).unwrap_or(0));
+    httpdate::fmt_http_date(SystemTime::now().max(UNIX_EPOCH + event))
+}
+
+/// What was sent at least once, one JSON object a line.
 async fn served(State(app): State<App>) -> Response {
+    lines(app.shared.log().served())
+}
+
+/// Everything that was made, sent or not, one JSON object a line.
+async fn made(State(app): State<App>) -> Response {
+    match app.shared.log().made() {
+        Some(made) => lines(made),
+        None => (StatusCode::INSUFFICIENT_STORAGE, "more events were made than the ledger holds\n").into_response(),
+    }
+}
+
+fn lines<'a>(made: impl Iterator<Item = &'a Made>) -> Response {
     let mut body = Vec::new();
-    for served in app.shared.log().served() {
-        // A struct of strings and a number: this cannot fail.
-        body.extend(serde_json::to_vec(served).unwrap_or_default());
+    for line in made {
+        // A struct of strings and numbers: this cannot fail.
+        body.extend(serde_json::to_vec(line).unwrap_or_default());
         body.push(b'\n');
     }
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// What `POST /make` asks for.
+#[derive(Debug, serde::Deserialize)]
+struct Make {
+    /// Seconds of event time.
+    seconds: u32,
+}
+
+/// Makes events at once, whether or not anybody reads; says how many.
+async fn make(State(app): State<App>, Query(asked): Query<Make>) -> String {
+    let switched = app.shared.faults().switched;
+    let mut log = app.shared.log();
+    log.switch(switched);
+    let made = log.grow_seconds(asked.seconds);
+    drop(log);
+    app.shared.grown.notify_waiters();
+    format!("{made}\n")
 }
 
 /// Puts other faults in force, for the connections that come.

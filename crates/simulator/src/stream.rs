@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Faults;
+use crate::cluster::in_cluster;
 use crate::log::{Entry, Log, advance};
 use crate::request::Plan;
 
@@ -50,6 +51,9 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// How long the server may take to write out what it was given.
+const FLUSH_TIME: Duration = Duration::from_millis(10);
 
 /// A piece of the body, or the cut that ends it without its last chunk.
 pub type Piece = Result<Bytes, std::io::Error>;
@@ -107,8 +111,8 @@ impl Connection {
                 }
                 continue;
             }
-            for (place, entry) in entries {
-                self.entry(place, &entry).await?;
+            for entry in entries {
+                self.entry(&entry).await?;
             }
             self.flush().await?;
             if Instant::now() >= until {
@@ -123,23 +127,27 @@ impl Connection {
         if Instant::now() >= until { self.cut(b"event: message\nid: [{\"top").await } else { Err(Ended) }
     }
 
-    fn next_entries(&mut self) -> Vec<(u64, Entry)> {
+    fn next_entries(&mut self) -> Vec<Entry> {
+        let cluster = self.faults.cluster();
         let mut log = self.shared.log();
-        let (mut entries, mut cursor) = log.read(&self.plan.cursor, TAKE);
+        let mut entries = log.read(&mut self.plan.cursor, TAKE, cluster);
         if entries.is_empty() && self.shared.on_demand && log.grow(TAKE) > 0 {
-            (entries, cursor) = log.read(&self.plan.cursor, TAKE);
+            entries = log.read(&mut self.plan.cursor, TAKE, cluster);
         }
-        self.plan.cursor = cursor;
         entries
     }
 
-    async fn entry(&mut self, place: u64, entry: &Entry) -> Result<(), Ended> {
+    async fn entry(&mut self, entry: &Entry) -> Result<(), Ended> {
+        if self.shared.log().is_over(entry) {
+            return Ok(());
+        }
         let topic = self.shared.log().topics().get(entry.topic).cloned().unwrap_or_default();
         advance(&mut self.plan.id, &topic, entry.log_time_ms);
+        let data = in_cluster(entry, self.faults.cluster());
         let frame = if self.plan.json {
-            [&entry.data[..], b"\n"].concat()
+            [&data[..], b"\n"].concat()
         } else {
-            entry.frame.as_ref().map_or_else(|| frame(&self.plan.id, &entry.data), |frame| frame.to_vec())
+            entry.frame.as_ref().map_or_else(|| frame(&self.plan.id, &data), |frame| frame.to_vec())
         };
         if self.faults.cut_after == Some(self.sent) {
             self.flush().await?;
@@ -154,13 +162,16 @@ impl Connection {
             return Err(Ended);
         }
         self.sent += 1;
-        self.shared.log().mark_served(place);
+        self.shared.log().mark_served(entry);
         self.batch.extend_from_slice(&frame);
         Ok(())
     }
 
     async fn cut(&mut self, half: &[u8]) -> Result<(), Ended> {
         self.send(Bytes::copy_from_slice(half)).await?;
+        // What was sent before the cut arrives: the server writes it out once the body has nothing more to give.
+        drop(self.pieces.reserve_many(PIECES).await.map_err(|_| Ended)?);
+        tokio::time::sleep(FLUSH_TIME).await;
         let error = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "cut");
         // A reader that left needs no cut.
         let _ = self.pieces.send(Err(error)).await;

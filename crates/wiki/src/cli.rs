@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, consume, demo, doctor, groups, out, produce, reference, services, top, topics};
+use crate::{audit, consume, demo, doctor, gaps, groups, out, produce, reference, services, top, topics};
 
 const AFTER_HELP: &str =
     "New to Kafka? `wiki broker` starts one, and docs/tutorial is a course. Something does not work? `wiki doctor`.";
@@ -35,9 +35,12 @@ enum Command {
     /// Consumer groups: list, describe, move their offsets, delete.
     #[command(subcommand)]
     Groups(groups::Action),
+    /// The gap ledger: what of the stream is missing.
+    #[command(subcommand)]
+    Gaps(gaps::Action),
     /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
     Broker(broker::command::Options),
-    /// Compare what was served, published, enriched and stored; exit code 1 if anything is missing, double or extra.
+    /// Compare what was made, published, enriched and stored; exit code 1 if anything is missing, double or extra.
     Audit(audit::Options),
     /// Name what is wrong with a set-up, in one line each, with what to do.
     Doctor(doctor::Options),
@@ -102,6 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tail(options) => consume::tail(options).map(|()| ExitCode::SUCCESS),
         Command::Topics(action) => topics::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
+        Command::Gaps(action) => gaps::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Broker(options) => run_broker(options).map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),
         Command::Doctor(options) => doctor::main(&options),

@@ -5,6 +5,7 @@ mod cli;
 mod consume;
 mod demo;
 mod doctor;
+mod gaps;
 mod groups;
 mod out;
 mod produce;

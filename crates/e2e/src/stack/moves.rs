@@ -60,7 +60,7 @@ pub fn tell(rebalance: &str) {
     audit(&stack);
 }
 
-/// Stops all that is ours: the simulator stands for a stream that goes on, and remembers what it served.
+/// Stops all that is ours: the simulator stands for a stream that goes on, and remembers what it made.
 fn stop_all(stack: &Stack) {
     let services = stack.compose(&["config", "--services"]);
     let mut words = vec!["stop"];
@@ -170,7 +170,7 @@ fn sizes(stack: &Stack) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// While edits flow what is under way is neither missing nor extra; when the simulator makes no more, what it served has
+/// While edits flow what is under way is neither missing nor extra; when the simulator makes no more, what it made has
 /// to be in the table, once.
 fn audit(stack: &Stack) {
     let flowing = stack.try_compose(&["run", "--rm", "--no-deps", "wiki", "audit"]);
@@ -178,8 +178,8 @@ fn audit(stack: &Stack) {
     let simulator = stack.simulator();
     let frozen = http::request(simulator, "PUT", "/faults", "{\"frozen\": true}");
     assert!(frozen.is_some_and(|(status, _)| (200..300).contains(&status)), "the simulator is told to make no more");
-    wait_until("everything that was served is stored", HEALTHY_LIMIT, || {
-        stack.sql("SELECT count(*) FROM edits") == checker::served(simulator, "edit").len().to_string()
+    wait_until("everything that was made is stored", HEALTHY_LIMIT, || {
+        stack.sql("SELECT count(*) FROM edits") == checker::made(simulator, "edit").len().to_string()
     });
     let audit = ["run", "--rm", "--no-deps", "wiki", "audit", "--simulator", "http://simulator:8080"];
     let output = stack.try_compose(&audit);

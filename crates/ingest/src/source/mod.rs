@@ -1,6 +1,7 @@
 //! The connection to the stream: one client per connection, bounded in bytes and time, no reconnect of its own.
 
-pub mod gate;
+pub mod framer;
+pub mod refusal;
 pub mod transport;
 
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use std::time::Duration;
 use eventsource_client::{Client as _, ClientBuilder, Error as SseError, ReconnectOptions, SSE};
 use futures_util::StreamExt as _;
 use prometheus::IntCounter;
-use schema::sse_id;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::position::ResumeAt;
-use gate::{QUOTED_EVENT, Quoted};
+use framer::Unreadable;
+use refusal::Refusal;
 use transport::{StreamFailure, Transport};
 
 /// Events waiting for the writer; behind that the socket is read no further.
@@ -32,8 +33,11 @@ pub struct Limits {
 /// What a connection gives.
 #[derive(Debug)]
 pub enum Item {
-    /// The server answered 200. It proves nothing yet.
-    Connected,
+    /// The server answered 200, at this time of its own clock. It proves nothing yet.
+    Connected {
+        /// `Date` of the response, Unix milliseconds.
+        server_ms: Option<i64>,
+    },
     /// An event.
     Event {
         /// The id as received, empty where there is none.
@@ -42,12 +46,7 @@ pub enum Item {
         data: Vec<u8>,
     },
     /// Something that no event can be made of.
-    Quoted {
-        /// The id as received, empty where there is none.
-        sse_id: String,
-        /// What it was.
-        quoted: Quoted,
-    },
+    Unreadable(Unreadable),
     /// The connection is over; the last item.
     Ended(End),
 }
@@ -102,11 +101,13 @@ pub struct End {
     pub status: Option<u16>,
     /// When the server wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// Its refusal of the position itself.
+    pub refusal: Option<Refusal>,
 }
 
 impl End {
     fn new(reason: EndReason, sentence: impl Into<String>) -> Self {
-        Self { reason, sentence: sentence.into(), status: None, retry_after: None }
+        Self { reason, sentence: sentence.into(), status: None, retry_after: None, refusal: None }
     }
 
     /// The label of the attempt, where it never became a connection.
@@ -127,7 +128,6 @@ impl End {
 #[derive(Clone, Debug)]
 pub struct Source {
     url: String,
-    source_topics: Vec<String>,
     transport: Transport,
     runtime: Handle,
 }
@@ -167,28 +167,20 @@ impl Source {
     ///
     /// # Errors
     /// One sentence where no client can be made.
-    pub fn new(config: &crate::Config, bytes: &IntCounter, runtime: Handle) -> Result<Self, String> {
-        let transport = Transport::new(&config.contact, config.limits(), bytes.clone())?;
-        let source_topics = sse_id::source_topics(&config.streams());
-        Ok(Self { url: config.stream_url.clone(), source_topics, transport, runtime })
-    }
-
-    /// The source topics of the stream.
-    #[must_use]
-    pub fn source_topics(&self) -> &[String] {
-        &self.source_topics
+    pub fn new(url: &str, contact: &str, limits: Limits, bytes: &IntCounter, runtime: Handle) -> Result<Self, String> {
+        let transport = Transport::new(contact, limits, bytes.clone())?;
+        Ok(Self { url: url.to_owned(), transport, runtime })
     }
 
     /// Opens a connection.
     #[must_use]
     pub fn connect(&self, at: &ResumeAt) -> Connection {
         let (sender, items) = mpsc::channel(QUEUE);
-        let (url, id) = match at {
-            ResumeAt::LogTime(ms) => (self.url.clone(), Some(sse_id::resume_at(&self.source_topics, *ms))),
-            ResumeAt::Since(ms) => (with_since(&self.url, *ms), None),
-            ResumeAt::Latest => (self.url.clone(), None),
-            ResumeAt::AsReceived(id) => (self.url.clone(), Some(id.clone())),
+        let url = match at {
+            ResumeAt::Since(ms) => with_since(&self.url, *ms),
+            ResumeAt::Positions(_) | ResumeAt::Latest | ResumeAt::AsReceived(_) => self.url.clone(),
         };
+        let id = at.header();
         let transport = self.transport.clone();
         let task = self.runtime.spawn(async move {
             let end = read(&url, id, transport, &sender).await;
@@ -204,40 +196,50 @@ fn with_since(url: &str, ms: i64) -> String {
     format!("{url}{joint}since={ms}")
 }
 
+fn client(url: &str, id: Option<String>, transport: Transport) -> Result<impl eventsource_client::Client, SseError> {
+    let once = ReconnectOptions::reconnect(false).retry_initial(false).build();
+    let builder = ClientBuilder::for_url(url)?.header("Accept-Encoding", "identity")?;
+    let builder = builder.reconnect(once).redirect_limit(0);
+    let builder = match id {
+        Some(id) => builder.last_event_id(id),
+        None => builder,
+    };
+    Ok(builder.build_with_transport(transport))
+}
+
 async fn read(url: &str, id: Option<String>, transport: Transport, items: &mpsc::Sender<Item>) -> End {
-    let built =
-        ClientBuilder::for_url(url).and_then(|builder| builder.header("Accept-Encoding", "identity")).map(|builder| {
-            let once = ReconnectOptions::reconnect(false).retry_initial(false).build();
-            let builder = builder.reconnect(once).redirect_limit(0);
-            match id {
-                Some(id) => builder.last_event_id(id),
-                None => builder,
-            }
-        });
-    let client = match built {
-        Ok(builder) => builder.build_with_transport(transport),
+    let (transport, mut beside) = transport.of_connection();
+    let server_ms = transport.server_ms();
+    let client = match client(url, id, transport) {
+        Ok(client) => client,
         Err(error) => return End::new(EndReason::Unreachable, format!("the stream cannot be asked: {error}")),
     };
     let mut events = client.stream();
+    let mut order = Order::default();
     loop {
-        let item = match events.next().await {
-            Some(Ok(SSE::Connected(_))) => Item::Connected,
+        if let Some(unreadable) = order.due() {
+            if items.send(Item::Unreadable(unreadable)).await.is_err() {
+                return End::new(EndReason::ServerClose, "the reader left");
+            }
+            continue;
+        }
+        let next = tokio::select! {
+            biased;
+            Some(unreadable) = beside.recv(), if order.waiting.is_none() => {
+                order.waiting = Some(unreadable);
+                continue;
+            }
+            next = events.next() => next,
+        };
+        let item = match next {
+            Some(Ok(SSE::Connected(_))) => Item::Connected { server_ms: server_ms.get().copied() },
             Some(Ok(SSE::Comment(_))) => continue,
+            Some(Ok(SSE::Event(event))) if event.event_type == "error" => {
+                return End::new(EndReason::ServerError, format!("the stream reports an error: {}", event.data));
+            }
             Some(Ok(SSE::Event(event))) => {
-                let sse_id = event.id.unwrap_or_default();
-                match event.event_type.as_str() {
-                    QUOTED_EVENT => match Quoted::parse(&event.data) {
-                        Some(quoted) => Item::Quoted { sse_id, quoted },
-                        None => Item::Event { sse_id, data: event.data.into_bytes() },
-                    },
-                    "error" => {
-                        return End::new(
-                            EndReason::ServerError,
-                            format!("the stream reports an error: {}", event.data),
-                        );
-                    }
-                    _ => Item::Event { sse_id, data: event.data.into_bytes() },
-                }
+                order.passed += 1;
+                Item::Event { sse_id: event.id.unwrap_or_default(), data: event.data.into_bytes() }
             }
             Some(Err(error)) => return end_of(&error),
             None => return End::new(EndReason::ServerClose, "the stream closed the connection"),
@@ -245,6 +247,20 @@ async fn read(url: &str, id: Option<String>, transport: Transport, items: &mpsc:
         if items.send(item).await.is_err() {
             return End::new(EndReason::ServerClose, "the reader left");
         }
+    }
+}
+
+/// Puts what travels beside the parser back between the events that it stood between.
+#[derive(Default)]
+struct Order {
+    passed: u64,
+    waiting: Option<(u64, Unreadable)>,
+}
+
+impl Order {
+    fn due(&mut self) -> Option<Unreadable> {
+        let is_due = self.waiting.as_ref().is_some_and(|(behind, _)| *behind <= self.passed);
+        if is_due { self.waiting.take().map(|(_, unreadable)| unreadable) } else { None }
     }
 }
 

@@ -1,20 +1,28 @@
 //! The bounded transport that the SSE client is given: `reqwest` with limits, no redirects, no compression.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
 use launchdarkly_sdk_transport::{ByteStream, HttpTransport, Request, Response, ResponseFuture, TransportError};
 use prometheus::IntCounter;
-use reqwest::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::gate::{Endless, Gate, MAX_ENDLESS_BYTES};
+use super::framer::{Beside, Endless, Framer, Frames, MAX_ENDLESS_BYTES, Unreadable};
+use super::refusal::Refusal;
 use super::{End, EndReason, Limits};
 
 /// Pieces on their way to the parser.
 const PIECES: usize = 8;
+/// What travels beside the parser: behind that the socket is read no further.
+const BESIDE: usize = 16;
+/// Longest body of a refusal that is read.
+const MAX_REFUSAL_BYTES: usize = 16 << 10;
+/// A server is not waited for longer than this, whatever it asks for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// What the transport itself gives up over.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,6 +34,8 @@ pub enum StreamFailure {
         status: u16,
         /// `Retry-After`.
         retry_after: Option<Duration>,
+        /// What it says of the position.
+        refusal: Option<Refusal>,
     },
     /// A redirect: an EventStreams URL never has one.
     #[error("redirect")]
@@ -49,11 +59,12 @@ impl StreamFailure {
     #[must_use]
     pub fn end(&self) -> End {
         match self {
-            Self::Refused { status, retry_after } => End {
+            Self::Refused { status, retry_after, refusal } => End {
                 reason: EndReason::Refused,
-                sentence: refusal(*status),
+                sentence: refusal.as_ref().map_or_else(|| sentence(*status), |_| position_sentence(*status)),
                 status: Some(*status),
                 retry_after: *retry_after,
+                refusal: refusal.clone(),
             },
             Self::Redirected => End::new(
                 EndReason::Refused,
@@ -76,7 +87,11 @@ impl StreamFailure {
     }
 }
 
-fn refusal(status: u16) -> String {
+fn position_sentence(status: u16) -> String {
+    format!("the stream refused the position ({status})")
+}
+
+fn sentence(status: u16) -> String {
     match status {
         403 => "the stream refused this client (403): set WIKI_CONTACT to an address where Wikimedia can reach you"
             .to_owned(),
@@ -95,6 +110,9 @@ pub struct Transport {
     client: reqwest::Client,
     limits: Limits,
     bytes: IntCounter,
+    /// Where what is no event goes, and the response's own time; both of one connection.
+    beside: mpsc::Sender<(u64, Unreadable)>,
+    server_ms: Arc<OnceLock<i64>>,
 }
 
 impl Transport {
@@ -119,7 +137,20 @@ impl Transport {
             .http1_only()
             .build()
             .map_err(|error| format!("no HTTP client can be made: {error}"))?;
-        Ok(Self { client, limits, bytes })
+        Ok(Self { client, limits, bytes, beside: mpsc::channel(BESIDE).0, server_ms: Arc::default() })
+    }
+
+    /// The same for one connection, and what travels beside its parser.
+    #[must_use]
+    pub fn of_connection(&self) -> (Self, mpsc::Receiver<(u64, Unreadable)>) {
+        let (beside, receiver) = mpsc::channel(BESIDE);
+        (Self { beside, server_ms: Arc::default(), ..self.clone() }, receiver)
+    }
+
+    /// The time of the server's clock in its answer, once there is one.
+    #[must_use]
+    pub fn server_ms(&self) -> Arc<OnceLock<i64>> {
+        Arc::clone(&self.server_ms)
     }
 
     async fn send(self, request: Request<Option<Bytes>>) -> Result<Response<ByteStream>, StreamFailure> {
@@ -138,12 +169,20 @@ impl Transport {
             return Err(StreamFailure::Redirected);
         }
         if status.as_u16() != 200 {
-            let retry_after = retry_after(response.headers());
-            return Err(StreamFailure::Refused { status: status.as_u16(), retry_after });
+            let retry_after = retry_after(response.headers(), SystemTime::now());
+            let refusal = match status.as_u16() {
+                400 | 404 => refusal_of(response, self.limits.idle).await,
+                _ => None,
+            };
+            return Err(StreamFailure::Refused { status: status.as_u16(), retry_after, refusal });
+        }
+        if let Some(server_ms) = date_of(response.headers().get(DATE)).and_then(unix_ms) {
+            // One answer a connection.
+            let _ = self.server_ms.set(server_ms);
         }
         let headers = response.headers().clone();
         let (pieces, body) = mpsc::channel(PIECES);
-        tokio::spawn(pump(response, self.limits.idle, self.bytes, pieces));
+        tokio::spawn(pump(response, self.limits.idle, self.bytes, pieces, self.beside));
         let body = stream::unfold(body, |mut body| async move {
             let piece: Result<Bytes, StreamFailure> = body.recv().await?;
             Some((piece.map_err(TransportError::new), body))
@@ -166,30 +205,42 @@ impl HttpTransport for Transport {
     }
 }
 
-/// Reads the body through the gate until it ends or nobody listens.
+/// Reads the body through the framer until it ends or nobody listens.
 async fn pump(
     mut response: reqwest::Response,
     idle: Duration,
     bytes: IntCounter,
     pieces: mpsc::Sender<Result<Bytes, StreamFailure>>,
+    beside: mpsc::Sender<(u64, Unreadable)>,
 ) {
-    let mut gate = Gate::new();
+    let mut framer = Framer::new();
     loop {
         let chunk = tokio::select! {
             chunk = timeout(idle, response.chunk()) => chunk,
             () = pieces.closed() => return,
         };
-        let mut whole = Vec::new();
+        let mut frames = Frames::default();
         let failure = match chunk {
             Err(_) => Some(StreamFailure::Idle(idle)),
             Ok(Err(error)) => Some(StreamFailure::Broken(chain(&error))),
             Ok(Ok(None)) => return,
             Ok(Ok(Some(chunk))) => {
                 bytes.inc_by(chunk.len() as u64);
-                gate.push(&chunk, &mut whole).err().map(|Endless| StreamFailure::Endless)
+                framer.push(&chunk, &mut frames).err().map(|Endless| StreamFailure::Endless)
             }
         };
-        if !whole.is_empty() && pieces.send(Ok(Bytes::from(whole))).await.is_err() {
+        // In their order: the reader knows of what stands between two events before it has the second.
+        let mut events = Bytes::from(frames.events);
+        let mut sent = 0;
+        for Beside { behind, at, what } in frames.beside {
+            let before = events.split_to(at - std::mem::replace(&mut sent, at));
+            if (!before.is_empty() && pieces.send(Ok(before)).await.is_err())
+                || beside.send((behind, what)).await.is_err()
+            {
+                return;
+            }
+        }
+        if !events.is_empty() && pieces.send(Ok(events)).await.is_err() {
             return;
         }
         if let Some(failure) = failure {
@@ -200,10 +251,34 @@ async fn pump(
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    // A day at most: a typing error there must not silence this for ever.
-    Some(Duration::from_secs(seconds).min(Duration::from_secs(86_400)))
+/// Reads what a 400 or 404 says of the position; `None` where somebody else answered.
+async fn refusal_of(mut response: reqwest::Response, limit: Duration) -> Option<Refusal> {
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(chunk))) = timeout(limit, response.chunk()).await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_REFUSAL_BYTES {
+            return None;
+        }
+    }
+    Refusal::read(&body)
+}
+
+fn date_of(header: Option<&HeaderValue>) -> Option<SystemTime> {
+    httpdate::parse_http_date(header?.to_str().ok()?.trim()).ok()
+}
+
+fn unix_ms(time: SystemTime) -> Option<i64> {
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+/// `Retry-After`, in seconds or as a date, at most [`MAX_RETRY_AFTER`].
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let header = headers.get(RETRY_AFTER)?;
+    let wait = match header.to_str().ok()?.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => date_of(Some(header))?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// An error with its causes, in one line.
@@ -218,4 +293,23 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_when_to_come_again_in_seconds_or_as_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let wait = |value: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("12"), Some(12));
+        assert_eq!(wait(&httpdate::fmt_http_date(now + Duration::from_secs(12))), Some(12));
+        assert_eq!(wait(&httpdate::fmt_http_date(now - Duration::from_secs(12))), Some(0));
+        assert_eq!(wait("86400"), Some(600), "a typing error there must not stop this for a day");
+        assert_eq!(wait("soon"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Compares what was served, published, enriched and stored.
+//! Compares what was made, published, enriched and stored.
 
 mod table;
 
@@ -32,7 +32,7 @@ const DEAD_LETTER_ORIGIN: &str = "__connect.errors.topic";
 pub(crate) struct Options {
     #[command(flatten)]
     kafka: KafkaConfig,
-    /// The simulator that served the stream, such as http://127.0.0.1:8090: it knows what it served.
+    /// The simulator that served the stream, such as http://127.0.0.1:8090: it knows every event that it made.
     #[arg(long, value_name = "URL")]
     simulator: Option<String>,
     /// Where the sinks store edits: postgres or sqlite.
@@ -64,11 +64,11 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
     };
     let kafka = Kafka::new(options.kafka.clone(), &Metrics::new("wiki"));
     kafka.check_reachable(ANSWER_LIMIT)?;
-    let served = match &options.simulator {
+    let made = match &options.simulator {
         None => None,
         Some(url) => Some(service::block_on(ask(url, &options.event_types))?),
     };
-    let report = take(&kafka, &table, served.as_ref())?;
+    let report = take(&kafka, &table, made.as_ref())?;
     if options.json {
         line(json!(report))
     } else {
@@ -80,7 +80,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
 /// What the audit found.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
-    served: Option<usize>,
+    made: Option<usize>,
     raw: usize,
     enriched: usize,
     stored: usize,
@@ -116,9 +116,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.served {
-            Some(served) => writeln!(f, "served        {served:>9}")?,
-            None => writeln!(f, "served          unknown (only a simulator can be asked)")?,
+        match self.made {
+            Some(made) => writeln!(f, "made          {made:>9}")?,
+            None => writeln!(f, "made            unknown (only a simulator can be asked)")?,
         }
         writeln!(f, "raw           {:>9}", self.raw)?;
         writeln!(f, "enriched      {:>9}", self.enriched)?;
@@ -195,8 +195,8 @@ fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) ->
     scanned.map_err(failed)
 }
 
-/// Takes the audit; `served` is what the stream's server says it served.
-pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
+/// Takes the audit; `made` is what the stream's server says it made.
+pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
@@ -206,7 +206,7 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String
     let enriched = Ids::of(&tail, &topics.events, young_ms)?;
     let raw = Ids::of(&tail, &topics.raw, young_ms)?;
     let mut report = Report {
-        served: served.map(BTreeSet::len),
+        made: made.map(BTreeSet::len),
         raw: raw.times.len(),
         enriched: enriched.times.len(),
         loose: raw.loose.iter().chain(&enriched.loose).take(5).cloned().collect(),
@@ -226,13 +226,13 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, served: Option<&BTreeSet<String
         })?;
     }
     report.stored = stored.times.len();
-    let expected: BTreeSet<&String> = match served {
-        Some(served) => served.iter().collect(),
+    let expected: BTreeSet<&String> = match made {
+        Some(made) => made.iter().collect(),
         None => raw.times.keys().collect(),
     };
     let unstored = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id));
-    // Where the server was asked what it served, it stands still: nothing is under way.
-    let is_under_way = |id: &&&String| served.is_none() && raw.young.contains(**id);
+    // Where the server was asked what it made, it stands still: nothing is under way.
+    let is_under_way = |id: &&&String| made.is_none() && raw.young.contains(**id);
     report.under_way = unstored.clone().filter(is_under_way).count();
     report.missing = unstored.count() - report.under_way;
     report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
@@ -269,20 +269,20 @@ fn open_gaps(tail: &Tail, topic: &str) -> Result<usize, Failure> {
 }
 
 #[derive(Deserialize)]
-struct ServedLine {
+struct MadeLine {
     id: String,
     kind: String,
 }
 
-/// Asks a simulator which ids it served.
+/// Asks a simulator which ids it made, sent or not.
 pub(crate) async fn ask(url: &str, types: &[String]) -> Result<BTreeSet<String>, Failure> {
     let failed = |error: reqwest::Error| {
         Failure::Unavailable(format!("the simulator at {url} does not answer: {error}; check --simulator"))
     };
     // Another part of the process may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let response = reqwest::get(format!("{}/served", url.trim_end_matches('/'))).await.map_err(failed)?;
+    let response = reqwest::get(format!("{}/made", url.trim_end_matches('/'))).await.map_err(failed)?;
     let body = response.error_for_status().map_err(failed)?.text().await.map_err(failed)?;
-    let lines = body.lines().filter_map(|line| serde_json::from_str::<ServedLine>(line).ok());
+    let lines = body.lines().filter_map(|line| serde_json::from_str::<MadeLine>(line).ok());
     Ok(lines.filter(|line| types.contains(&line.kind)).map(|line| line.id).collect())
 }

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 /// What the demo's own screen shows of the logs.
 const FILTER: &str = "warn,ingest=info,rdkafka=off,librdkafka=off";
-/// At the end what was served goes on into the table, as long as it does not stand still for this long.
+/// At the end what was made goes on into the table, as long as it does not stand still for this long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether it has.
 const DRAIN_PAUSE: Duration = Duration::from_millis(250);
@@ -97,7 +97,7 @@ async fn run(options: Options) -> Result<Report, Failure> {
     service::shutdown::on_signals(&shutdown);
     let table = files::prepare(&options.data)?;
     let cluster = Cluster::start(&options)?;
-    // The parts outlive the signal: what was served has to reach the table first.
+    // The parts outlive the signal: what was made has to reach the table first.
     let parts = CancellationToken::new();
     let source = Source::open(&options, &parts).await?;
     let kafka_config = cluster.config.clone();
@@ -115,7 +115,7 @@ async fn run(options: Options) -> Result<Report, Failure> {
     let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
 
     let ended = wait(&options, &shutdown, &mut sinks, (&mut failed, &mut wishes)).await;
-    println!("\nending: what was served goes into the table first");
+    println!("\nending: what was made goes into the table first");
     if !source.stop() {
         // Nobody can stop the stream: what is published by now is what has to be stored.
         ingest.0.shutdown.cancel();
@@ -258,13 +258,13 @@ async fn wait(
     }
 }
 
-/// Waits until everything that was served is in the table, and takes the audit.
+/// Waits until everything that was made is in the table, and takes the audit.
 async fn drain(kafka: &Kafka, table: &std::path::Path, source: &Source) -> Result<Report, Failure> {
     let (mut deadline, mut moved) = (Instant::now() + DRAIN_LIMIT, 0);
     loop {
-        let served = source.served();
+        let made = source.made();
         let (kafka, table) = (kafka.clone(), table.to_owned());
-        let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &Table::Sqlite(table), served.as_ref()));
+        let taken = tokio::task::spawn_blocking(move || audit::take(&kafka, &Table::Sqlite(table), made.as_ref()));
         let report = taken.await.map_err(|_| Failure::Runtime("the audit broke".to_owned()))??;
         if report.is_settled() || Instant::now() > deadline {
             return Ok(report);

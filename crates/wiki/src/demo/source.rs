@@ -77,7 +77,7 @@ impl Source {
     }
 
     async fn generated(options: &Options, parts: &CancellationToken, why: &str) -> Result<Self, Failure> {
-        let config = simulator::Config { seed: options.seed, ..simulator::Config::default() };
+        let config = simulator::Config { seed: Some(options.seed), ..simulator::Config::default() };
         let described = format!("{why}: a seeded simulator, 35 events a second, no real people or pages");
         Self::simulated(&config, parts, described, Start::Earliest).await
     }
@@ -117,10 +117,10 @@ impl Source {
         self.simulator.is_some()
     }
 
-    /// The edits that were served, where it can be known.
-    pub(crate) fn served(&self) -> Option<BTreeSet<String>> {
+    /// The edits that were made, where it can be known.
+    pub(crate) fn made(&self) -> Option<BTreeSet<String>> {
         let simulator = self.simulator.as_ref()?;
-        Some(simulator.served_ids("edit").into_iter().collect())
+        Some(simulator.made_ids("edit")?.into_iter().collect())
     }
 }
 

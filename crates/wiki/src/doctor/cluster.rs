@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use kafka::{Kafka, KafkaConfig};
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use schema::gap::GapStatus;
 use service::{Failure, Metrics};
 
 use super::Finding;
 use super::stream::resolve;
+use crate::gaps;
 use crate::topics::metadata;
 
 /// How long one answer may take.
@@ -36,10 +38,27 @@ pub(super) fn look(config: &KafkaConfig, group: &str) -> Vec<Finding> {
             findings.extend(brokers(&metadata));
             findings.extend(topics(&kafka, &metadata));
             findings.extend(rights(&kafka, &config.prefixed(group)));
+            findings.extend(ledger(&kafka, &metadata));
         }
         Err(failure) => findings.push(Finding::bad("broker", failure.to_string())),
     }
     findings
+}
+
+/// Open gaps, where there is a ledger.
+fn ledger(kafka: &Kafka, metadata: &Metadata) -> Option<Finding> {
+    let topic = kafka.config().topics().gaps;
+    metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none())?;
+    // Who may not read it was told so already.
+    let gaps = gaps::ledger(kafka).ok()?;
+    let open = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
+    Some(match open {
+        0 => Finding::ok("gaps", "no open gap in the ledger"),
+        _ => Finding::bad(
+            "gaps",
+            format!("{open} open in the ledger: `wiki gaps list` names them, docs/runbooks/WikiGapOpen.md what to do"),
+        ),
+    })
 }
 
 /// Whether somebody listens at a bootstrap server.

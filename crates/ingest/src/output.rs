@@ -1,0 +1,188 @@
+//! What is written: raw records, dead letters and gaps, together with the position behind them, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::dead_letter::{self, Origin};
+use kafka::group::offsets_of;
+use kafka::{Error, FencedWriter, GroupMember, Outgoing, TopicPartition};
+use schema::Rejection;
+use schema::gap::Gap;
+use schema::record::{CE_ID, Header, RECEIVED_AT, RawHeaders, SSE_ID};
+
+use crate::arrival::{Arrival, Keep};
+use crate::metrics::IngestMetrics;
+use crate::position::IngestState;
+
+/// A transaction is committed at this many events,
+const MAX_EVENTS: u32 = 500;
+/// or this many bytes,
+const MAX_BYTES: usize = 512 << 10;
+/// or this long after its first record, whichever comes first.
+const MAX_OPEN: Duration = Duration::from_millis(100);
+/// The position is committed this often, records or not: hours without an edit must not cost a long replay.
+const STATE_EVERY: Duration = Duration::from_secs(60);
+
+/// Where records go that are no edits.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The topic whose committed offset carries the position.
+    pub ingest: String,
+    /// Dead letters.
+    pub dead_letters: String,
+    /// The gap ledger.
+    pub gaps: String,
+    /// Names of the streams, for a dead letter's origin.
+    pub streams: String,
+}
+
+/// What is open.
+#[derive(Debug, Default)]
+struct Open {
+    since: Option<Instant>,
+    events: u32,
+    bytes: usize,
+    produced: BTreeMap<String, u64>,
+}
+
+/// The writer and what is open on it.
+#[derive(Debug)]
+pub struct Output {
+    writer: FencedWriter,
+    member: Arc<GroupMember>,
+    places: Places,
+    metrics: Arc<IngestMetrics>,
+    open: Open,
+    state_committed: Instant,
+}
+
+impl Output {
+    /// Takes a fenced writer.
+    #[must_use]
+    pub fn new(writer: FencedWriter, member: Arc<GroupMember>, places: Places, metrics: Arc<IngestMetrics>) -> Self {
+        Self { writer, member, places, metrics, open: Open::default(), state_committed: Instant::now() }
+    }
+
+    /// Writes a record, opening a transaction if none is open.
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), Error> {
+        self.writer.begin()?;
+        self.open.since.get_or_insert_with(Instant::now);
+        self.writer.send(record)?;
+        self.open.bytes += record.value.len();
+        *self.open.produced.entry(record.topic.to_owned()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Writes a raw record.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: end the term.
+    pub fn raw(&mut self, arrival: &Arrival, keep: &Keep, seq: i64, now_ms: i64) -> Result<(), Error> {
+        let headers = RawHeaders {
+            id: arrival.id.as_str().into(),
+            seq,
+            sse_id: arrival.sse_id.as_str().into(),
+            received_at_ms: now_ms,
+            backfill: false,
+        };
+        let [domain, stream, dt] = &keep.meta;
+        let headers = headers.to_headers(domain, stream, &keep.change_type, dt);
+        self.send(&Outgoing {
+            topic: &keep.topic,
+            partition: keep.partition,
+            key: keep.key.as_bytes(),
+            value: &arrival.data,
+            headers: &borrowed(&headers),
+        })
+    }
+
+    /// Writes a dead letter.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: end the term.
+    pub fn dead_letter(&mut self, arrival: &Arrival, rejection: &Rejection, now_ms: i64) -> Result<(), Error> {
+        let Places { dead_letters, streams, .. } = self.places.clone();
+        let origin = Origin { topic: &streams, partition: -1, offset: -1, service: "ingest", stage: "read" };
+        let mut headers: Vec<Header> =
+            vec![(CE_ID, arrival.id.clone()), (SSE_ID, arrival.sse_id.clone()), (RECEIVED_AT, now_ms.to_string())];
+        headers.extend(dead_letter::headers(&origin, rejection));
+        self.send(&Outgoing {
+            topic: &dead_letters,
+            partition: 0,
+            key: arrival.id.as_bytes(),
+            value: &arrival.data,
+            headers: &borrowed(&headers),
+        })
+    }
+
+    /// Writes an entry of the gap ledger.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: end the term.
+    pub fn gap(&mut self, gap: &Gap) -> Result<(), Error> {
+        // Strings and integers only: this cannot fail.
+        let value = serde_json::to_vec(gap).unwrap_or_default();
+        let topic = self.places.gaps.clone();
+        let record = Outgoing { topic: &topic, partition: 0, key: gap.id.as_bytes(), value: &value, headers: &[] };
+        self.send(&record)
+    }
+
+    /// Counts an event that was handled, whatever became of it.
+    pub const fn handled(&mut self) {
+        self.open.events += 1;
+    }
+
+    /// How long the next event may be waited for.
+    #[must_use]
+    pub fn patience(&self, now: Instant, idle: Duration) -> Duration {
+        self.open.since.map_or(idle, |opened| (opened + MAX_OPEN).saturating_duration_since(now).min(idle))
+    }
+
+    /// Whether a commit is due.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        let full = self.open.events >= MAX_EVENTS || self.open.bytes >= MAX_BYTES;
+        match self.open.since {
+            Some(opened) => full || now >= opened + MAX_OPEN,
+            None => now >= self.state_committed + STATE_EVERY,
+        }
+    }
+
+    /// Commits what is open, and the state with it.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: it may be committed or not; end the term.
+    pub fn commit(&mut self, state: &IngestState) -> Result<(), Error> {
+        self.writer.begin()?;
+        // The topic is empty: the offset means nothing, the metadata is the point.
+        let position = TopicPartition { topic: self.places.ingest.clone(), partition: 0 };
+        let offsets = offsets_of(&[(position, 0, state.to_metadata())])?;
+        let committed = self
+            .member
+            .identity()
+            .and_then(|identity| self.writer.send_offsets(offsets, identity))
+            .and_then(|()| self.writer.commit());
+        if committed.is_err() {
+            self.metrics.produce_errors.with_label_values(&["doubt"]).inc();
+        }
+        committed?;
+        self.metrics.backpressure.inc_by(self.writer.take_waited().as_secs_f64());
+        let now = Instant::now();
+        let open = std::mem::take(&mut self.open);
+        for (topic, count) in open.produced {
+            self.metrics.produced.with_label_values(&[topic.as_str()]).inc_by(count);
+            if let Some(since) = open.since {
+                let seconds = now.duration_since(since).as_secs_f64();
+                self.metrics.produce_seconds.with_label_values(&[topic.as_str()]).observe(seconds);
+            }
+        }
+        self.state_committed = now;
+        Ok(())
+    }
+}
+
+/// Headers as the writer takes them.
+fn borrowed(headers: &[Header]) -> Vec<(&str, Option<&[u8]>)> {
+    headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))).collect()
+}

@@ -1,0 +1,223 @@
+//! One connection, from its opening to its end.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use kafka::group_metrics::seconds_since;
+use schema::gap::{Gap, GapStatus};
+use service::CancellationToken;
+
+use super::{ITEM_TIMEOUT, Over, Worker, now_ms, seconds};
+use crate::arrival::{Arrival, Reader, What};
+use crate::error::TermEnd;
+use crate::metrics::IngestMetrics;
+use crate::position::ResumeAt;
+use crate::source::{Connection, Item};
+use crate::step::{Next, Outcome};
+
+/// Older events are replays: their age is no delay of ours.
+const LIVE_SECONDS: f64 = 3600.0;
+/// Events of a connection that were all filtered before it is said.
+const ALL_FILTERED: u64 = 100;
+
+/// What is known of the connection that is read.
+struct Session {
+    reader: Reader,
+    last_event: Instant,
+    /// How far the server's clock is ahead of ours.
+    ahead_ms: i64,
+    filtered: Filtered,
+}
+
+/// Changes that were filtered, while nothing was kept.
+#[derive(Default)]
+struct Filtered {
+    count: u64,
+    types: BTreeSet<String>,
+    is_over: bool,
+}
+
+impl Filtered {
+    /// Takes what an event was; the types once so many were filtered and none was kept.
+    fn note(&mut self, what: &What) -> Option<&BTreeSet<String>> {
+        match what {
+            What::Filtered(kind) if !self.is_over => {
+                self.count += 1;
+                if self.types.len() < 20 {
+                    self.types.insert(kind.chars().take(60).collect());
+                }
+                self.is_over = self.count == ALL_FILTERED;
+                self.is_over.then_some(&self.types)
+            }
+            What::Keep(_) => {
+                self.is_over = true;
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Reads one connection to its end.
+    pub(super) fn connection(&mut self, at: &ResumeAt, stop: &CancellationToken) -> Result<Over, TermEnd> {
+        let mut connection: Connection = self.source.connect(at);
+        let mut session = Session {
+            reader: Reader::new(self.routes.clone()),
+            last_event: Instant::now(),
+            ahead_ms: 0,
+            filtered: Filtered::default(),
+        };
+        while !stop.is_cancelled() {
+            self.heartbeat.beat();
+            let now = Instant::now();
+            let item = connection.next(&self.context.runtime, self.output.patience(now, ITEM_TIMEOUT));
+            self.report.passed();
+            let idle = now.duration_since(session.last_event).as_secs_f64();
+            self.context.metrics.stream.idle_seconds.set(idle);
+            let next = match item {
+                None => Next::Read,
+                Some(Item::Ended(end)) => return Ok(Over::Ended(end)),
+                Some(Item::Connected { server_ms }) => {
+                    session.ahead_ms = server_ms.map_or(0, |server| (server - now_ms()).max(0));
+                    self.connected(at)
+                }
+                Some(Item::Event { sse_id, data }) => {
+                    let arrival = session.reader.read(sse_id, data);
+                    self.arrived(arrival, &mut session)?
+                }
+                Some(Item::Unreadable(unreadable)) => {
+                    let arrival = session.reader.unreadable(unreadable.sse_id(), unreadable);
+                    self.arrived(arrival, &mut session)?
+                }
+            };
+            if next == Next::Reconnect {
+                return Ok(Over::Reconnect);
+            }
+            if self.output.is_due(Instant::now()) {
+                self.commit()?;
+            }
+        }
+        Ok(Over::Stopped)
+    }
+
+    fn connected(&mut self, at: &ResumeAt) -> Next {
+        self.context.metrics.stream.connected.set(1);
+        self.context.metrics.stream.connects.with_label_values(&["ok"]).inc();
+        self.report.connected(now_ms());
+        self.context.readiness.ok("connected to the stream");
+        tracing::info!(?at, "connected to the stream");
+        self.step.connected()
+    }
+
+    /// Every event ends as exactly one of: produced, dead-lettered, filtered, canary, repeat, unproven.
+    fn arrived(&mut self, arrival: Arrival, session: &mut Session) -> Result<Next, TermEnd> {
+        session.last_event = Instant::now();
+        self.context.service.metrics.progressed();
+        self.observe(&arrival);
+        if let Some(types) = session.filtered.note(&arrival.what) {
+            tracing::warn!(
+                kept = ?self.routes.topic_of_type.keys().collect::<Vec<_>>(),
+                seen = ?types,
+                "the first {ALL_FILTERED} changes were all of types that are not kept: check --event-types"
+            );
+        }
+        if self.context.config.naive_resume {
+            self.last_sse_id = Some(arrival.sse_id.clone());
+        }
+        let mut outcomes = Vec::with_capacity(1);
+        let next = self.step.judge(arrival, now_ms() + session.ahead_ms, &mut outcomes);
+        self.output.handled();
+        for outcome in outcomes {
+            self.carry_out(outcome)?;
+        }
+        if self.step.has_new() {
+            self.backoff.reset();
+        }
+        Ok(next)
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) -> Result<(), TermEnd> {
+        let metrics = &self.context.metrics;
+        let dropped = |reason: &str| metrics.dropped.with_label_values(&[reason]).inc();
+        match outcome {
+            Outcome::Emit(arrival, seq) => {
+                if let What::Keep(keep) = &arrival.what {
+                    self.output.raw(&arrival, keep, seq, now_ms())?;
+                }
+            }
+            Outcome::Reject(arrival) => {
+                if let What::Reject(rejection) = &arrival.what {
+                    tracing::warn!(reason = rejection.reason.as_str(), "an event was set aside as a dead letter");
+                    dropped("dead_lettered");
+                    self.output.dead_letter(&arrival, rejection, now_ms())?;
+                }
+            }
+            Outcome::Skip(What::Canary) => dropped("canary"),
+            Outcome::Skip(_) => dropped("filtered"),
+            Outcome::Repeat => {
+                metrics.duplicates.inc();
+                dropped("duplicate");
+            }
+            Outcome::Held => {}
+            Outcome::Proven => metrics.stream.resumes.with_label_values(&["seen"]).inc(),
+            Outcome::Unproven => metrics.stream.resumes.with_label_values(&["missing"]).inc(),
+            Outcome::OddTime => metrics.stream.odd_times.inc(),
+            Outcome::Jump => metrics.stream.offset_jumps.inc(),
+            Outcome::Gap(gap) => self.gap(&gap)?,
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, gap: &Gap) -> Result<(), TermEnd> {
+        let Gap { id, from_ms, to_ms, estimated_events, reason, .. } = gap;
+        match gap.status {
+            GapStatus::Open => tracing::error!(
+                gap = id,
+                from_ms,
+                to_ms,
+                estimated_events,
+                reason = reason.as_str(),
+                "the stream could not be proven whole: a gap is in the ledger; see wiki gaps"
+            ),
+            GapStatus::Healed | GapStatus::Accepted => {
+                tracing::info!(gap = id, "a gap is closed: a later replay showed what was missing");
+            }
+        }
+        Ok(self.output.gap(gap)?)
+    }
+
+    fn observe(&self, arrival: &Arrival) {
+        let metrics = &self.context.metrics;
+        let kind = match &arrival.what {
+            What::Canary => "canary",
+            What::Keep(keep) => IngestMetrics::kind(&keep.change_type),
+            What::Filtered(kind) => IngestMetrics::kind(kind),
+            What::Reject(_) => "other",
+        };
+        metrics.received.with_label_values(&[kind]).inc();
+        let Some(time_ms) = arrival.place.time_ms else { return };
+        if arrival.what == What::Canary {
+            metrics.stream.canary_time.with_label_values(&[&arrival.place.topic]).set(seconds(time_ms));
+        }
+        metrics.last_event.set(seconds(time_ms));
+        let age = seconds_since(time_ms);
+        if age < LIVE_SECONDS {
+            metrics.source_delay.observe(age);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_wanted_type_is_told_once_with_the_types_that_came() {
+        let mut filtered = Filtered::default();
+        let told: Vec<bool> =
+            (0..300).map(|_| filtered.note(&What::Filtered("page-create".into())).is_some()).collect();
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+        assert!(told[99] && filtered.types.contains("page-create"));
+    }
+}

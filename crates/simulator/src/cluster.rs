@@ -1,0 +1,36 @@
+//! The clusters that may serve a connection: the same events, numbered otherwise.
+
+use bytes::Bytes;
+
+use crate::log::Entry;
+
+/// How far apart two clusters number the same event.
+const CLUSTER_SHIFT: i64 = 1_000_000_000;
+
+/// The cluster that serves a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// It numbers the same events otherwise than the first one.
+    pub is_second: bool,
+    /// It lacks so many of the last events of each topic.
+    pub lag: u64,
+}
+
+impl Cluster {
+    /// The offset that this cluster gives to an event.
+    #[must_use]
+    pub const fn offset(self, offset: i64) -> i64 {
+        if self.is_second { offset + CLUSTER_SHIFT } else { offset }
+    }
+}
+
+/// An event's bytes as a cluster sends them: with its own offset in `meta`.
+#[must_use]
+pub fn in_cluster(entry: &Entry, cluster: Cluster) -> Bytes {
+    if !cluster.is_second {
+        return entry.data.clone();
+    }
+    let text = String::from_utf8_lossy(&entry.data);
+    let (own, other) = (format!("\"offset\":{}", entry.offset), format!("\"offset\":{}", cluster.offset(entry.offset)));
+    Bytes::from(text.replacen(&own, &other, 1).into_bytes())
+}
