@@ -58,7 +58,7 @@ fn log_of(config: &Config) -> Result<Log, Failure> {
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let default_ms = if config.is_real_time() { now_ms } else { now_ms - VIRTUAL_BACK_MS };
     let seed = config.seed.unwrap_or_else(|| RandomState::new().hash_one(now_ms));
-    tracing::info!(seed, "events are made from this seed");
+    tracing::debug!(seed, "events are made from this seed");
     let epoch_ms = config.epoch_ms.unwrap_or(default_ms) - i64::from(config.backlog_seconds) * 1000;
     let mut log = Log::generated(Generator::new(seed, epoch_ms, config.making()), config.edits, config.history_seconds);
     log.grow_seconds(config.backlog_seconds);
