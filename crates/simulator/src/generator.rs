@@ -162,6 +162,8 @@ pub struct Generator {
     making: Making,
     next_canary_us: [u64; 2],
     is_switched: bool,
+    /// Event time is ahead of the wall clock.
+    is_ahead: bool,
     made: u64,
     offsets: [i64; 2],
 }
@@ -179,6 +181,7 @@ impl Generator {
             // The first ones come soon: they are the sign of life of an idle data centre.
             next_canary_us: [now_us + 500_000, now_us + 700_000],
             is_switched: false,
+            is_ahead: false,
             made: 0,
             offsets: [6_100_000_000, 2_300_000_000],
         }
@@ -190,12 +193,12 @@ impl Generator {
         i64::try_from(self.now_us / 1000).unwrap_or(i64::MAX)
     }
 
-    /// Moves event time an eighth of the way to the wall clock; it never goes back.
+    /// Brings event time nearer to the wall clock; it never goes back. Where it is behind it moves an eighth of the way,
+    /// where it is ahead its steps are half as long.
     pub fn pull(&mut self, wall_ms: i64) {
-        let ahead_ms = wall_ms - self.now_ms();
-        if ahead_ms > 0 {
-            self.now_us += u64::try_from(ahead_ms).unwrap_or(0) * 1000 / 8;
-        }
+        let behind_ms = wall_ms - self.now_ms();
+        self.is_ahead = behind_ms < 0;
+        self.now_us += u64::try_from(behind_ms).unwrap_or(0) * 1000 / 8;
     }
 
     /// Makes changes in the other data centre from now on, or in the first one again.
@@ -207,7 +210,8 @@ impl Generator {
     pub fn next_event(&mut self) -> Generated {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds, above 0")]
         let twice_the_mean = (2_000_000.0 / self.making.density) as u64;
-        self.now_us += self.random.below(twice_the_mean.max(1));
+        let step = self.random.below(twice_the_mean.max(1));
+        self.now_us += if self.is_ahead { step / 2 } else { step };
         for centre in [0, 1] {
             if let Some(due) = self.next_canary_us.get_mut(centre)
                 && self.now_us >= *due
@@ -463,6 +467,18 @@ mod tests {
         assert!((1_079_000..=1_080_000).contains(&generator.now_ms()), "{}", generator.now_ms());
         generator.pull(0);
         assert!(generator.now_ms() >= 1_079_000);
+    }
+
+    #[test]
+    fn an_event_clock_that_is_ahead_waits_for_the_wall_clock() {
+        let mut generator = Generator::new(3, 1_010_000, Making::default());
+        // 35 events a second, for a minute of the wall clock that begins 10 s behind.
+        for second in 1..=60 {
+            (0..35).for_each(|_| drop(generator.next_event()));
+            generator.pull(1_000_000 + second * 1000);
+        }
+        let ahead_ms = generator.now_ms() - 1_060_000;
+        assert!((-1_000..1_500).contains(&ahead_ms), "{ahead_ms}");
     }
 
     #[test]
