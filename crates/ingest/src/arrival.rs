@@ -1,4 +1,4 @@
-//! One event as it arrived: what it is, which source topic it stands in, and at which log time. Pure.
+//! One event as it arrived: what it is, its source topic, and its log time. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use schema::{Reason, Rejection};
 use crate::source::framer::Unreadable;
 use crate::window::IdKey;
 
-/// Where an event stands in the stream.
+/// The place of an event in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Source topic; empty where nothing tells it.
+    /// Source topic; empty where it is unknown.
     pub topic: String,
     /// Its partition.
     pub partition: i32,
@@ -58,7 +58,7 @@ pub struct Arrival {
     pub id: String,
     /// The same in 16 bytes.
     pub key: IdKey,
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
     /// What becomes of it.
     pub what: What,
@@ -136,7 +136,7 @@ impl Reader {
         })
     }
 
-    /// The event names its topic itself. One that does not stands where the id changed.
+    /// The event names its topic itself. Otherwise it belongs to the topic whose entry in the id changed.
     fn place(&mut self, ids: Vec<SourcePosition>, named: Option<(String, i32)>, offset: Option<i64>) -> Place {
         let own = named.as_ref().and_then(|(topic, partition)| {
             ids.iter().find(|entry| entry.topic == *topic && entry.partition == *partition)
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stands_where_its_own_meta_says_at_its_own_entrys_time() {
+    fn an_event_has_the_topic_of_its_own_meta_and_the_time_of_its_own_entry() {
         let data =
             br#"{"meta":{"id":"x","topic":"b.s","partition":0,"offset":7},"type":"edit","wiki":"w","title":"t"}"#;
         let arrival = reader().read(id(900, 51), data.to_vec());
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_names_no_topic_stands_where_the_id_changed() {
+    fn an_event_that_names_no_topic_has_the_topic_whose_entry_changed() {
         let mut reader = reader();
         reader.read(id(10, 20), b"{".to_vec());
         let arrival = reader.read(id(10, 21), b"{".to_vec());
         assert_eq!((arrival.place.topic.as_str(), arrival.place.time_ms), ("b.s", Some(20)));
         let arrival = reader.read(id(10, 21), b"{".to_vec());
-        assert_eq!(arrival.place, Place::default(), "nothing changed, so nothing tells");
+        assert_eq!(arrival.place, Place::default(), "no entry changed: the topic is unknown");
     }
 
     #[test]

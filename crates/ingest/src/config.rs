@@ -92,7 +92,7 @@ pub struct Config {
     /// How far behind the last event a resume begins, in seconds of log time.
     #[arg(long, env = "WIKI_RESUME_MARGIN_SECONDS", value_name = "SECONDS", default_value_t = 30)]
     pub resume_margin_seconds: u32,
-    /// How far back the stream is known to reach, in hours: a start before that leaves a gap where less is served.
+    /// How far back the stream keeps events, in hours. A first start that asks for more and gets less is recorded as a gap.
     #[arg(long, env = "WIKI_STREAM_RETENTION_HOURS", value_name = "HOURS", default_value_t = 168)]
     pub stream_retention_hours: u32,
     /// Partitions of the topics, where they have to be made.

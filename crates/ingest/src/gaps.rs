@@ -2,6 +2,8 @@
 
 use schema::gap::{Gap, GapReason, GapStatus};
 
+use crate::window::IdKey;
+
 /// The gaps that are open.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
@@ -26,16 +28,18 @@ impl Gaps {
 
     /// Closes the gaps of a source topic that a refused position made and that end at this event; they are returned.
     ///
-    /// Whoever calls has followed the topic from the gap's first event to this one.
-    pub fn heal(&mut self, source_topic: &str, event_id: &str) -> Vec<Gap> {
+    /// The caller has followed the topic from the gap's first event to this one.
+    pub fn heal(&mut self, source_topic: &str, event: IdKey) -> Vec<Gap> {
+        // Asked for each event, and nearly always there is none.
+        if self.open.is_empty() {
+            return Vec::new();
+        }
+        let id = event.to_string();
         let is_over = |gap: &Gap| {
             gap.reason == GapReason::PositionRefused
                 && gap.is_of(source_topic)
-                && gap.before.as_ref().is_some_and(|edge| edge.id == event_id)
+                && gap.before.as_ref().is_some_and(|edge| edge.id == id)
         };
-        if !self.open.iter().any(is_over) {
-            return Vec::new();
-        }
         let (mut healed, open): (Vec<Gap>, Vec<Gap>) = std::mem::take(&mut self.open).into_iter().partition(is_over);
         self.open = open;
         for gap in &mut healed {
@@ -63,7 +67,7 @@ mod tests {
     use schema::gap::Edge;
 
     fn gap(topic: &str, before: &str, reason: GapReason) -> Gap {
-        let edge = |id: &str, time_ms| Edge { id: id.to_owned(), offset: None, time_ms };
+        let edge = |id: &str, time_ms| Edge { id: IdKey::of(id).to_string(), offset: None, time_ms };
         Gap::between(topic, edge("a", 100), edge(before, 200), reason)
     }
 
@@ -72,8 +76,8 @@ mod tests {
         let mut gaps = Gaps::default();
         gaps.note(gap("eqiad.s", "z", GapReason::PositionRefused));
         gaps.note(gap("codfw.s", "z", GapReason::NoWitness));
-        assert!(gaps.heal("eqiad.s", "y").is_empty() && gaps.heal("codfw.s", "z").is_empty());
-        let healed = gaps.heal("eqiad.s", "z");
+        assert!(gaps.heal("eqiad.s", IdKey::of("y")).is_empty() && gaps.heal("codfw.s", IdKey::of("z")).is_empty());
+        let healed = gaps.heal("eqiad.s", IdKey::of("z"));
         assert_eq!((healed.len(), healed[0].status, gaps.open().len()), (1, GapStatus::Healed, 1));
     }
 

@@ -9,7 +9,7 @@
 //! | [`config`], [`metrics`], [`error`] | as in every service |
 //! | [`context`] | what the parts share |
 //! | [`ownership`] | who may work |
-//! | [`recovery`], [`rebuild`] (pure) | where it goes on: what the log says |
+//! | [`recovery`], [`rebuild`] (pure) | where reading continues: what the log says |
 //! | [`position`] (pure) | a position for each source topic, and the state that travels in commits |
 //! | [`window`] (pure) | the ids that are known |
 //! | [`resume`], [`overlap`] (pure) | how a connection asks, and what proves it |
@@ -18,7 +18,7 @@
 //! | [`output`] | what is written and committed together |
 //! | [`worker`] | the loop: the only place where rooms meet |
 //! | [`source`], [`backoff`] (pure) | the connection: bounded transport, frames; when to connect again |
-//! | [`report`] | what the page is told of the stream |
+//! | [`report`] | the stream's status, for the page |
 
 pub mod arrival;
 pub mod backoff;

@@ -3,9 +3,8 @@
 //! A source is proven when the connection shows its last handled event: everything before it in the log was handled,
 //! everything behind it is new. Until then nothing moves.
 
-use schema::gap::Edge;
-
 use crate::arrival::Arrival;
+use crate::position::Last;
 
 /// Events clearly behind the position that prove the last handled one absent.
 const LATE_EVENTS: u8 = 3;
@@ -48,7 +47,7 @@ pub struct Overlap {
     /// Every event behind the last handled one was shown, or declared missing.
     pub is_chained: bool,
     /// The event before, where its offset is known.
-    pub previous: Option<Edge>,
+    pub previous: Option<Last>,
     /// Jumps of the source's offset: from, to.
     pub jumps: Vec<(i64, i64)>,
     /// Unknown events that came before the proof, in the order of the log.

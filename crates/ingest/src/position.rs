@@ -11,6 +11,9 @@ use crate::window::{IdKey, RawPartition};
 
 /// The form that this code writes. Older releases read it too: what they know has kept its meaning.
 const FORM: u32 = 1;
+/// Margins that known ids reach behind a position: one for the resume, one for its second attempt, one for events that
+/// follow a position in the log with an older time.
+pub const REACH_MARGINS: i64 = 3;
 /// How far ahead of the clock a log time may be.
 pub const AHEAD_MS: i64 = 300_000;
 /// Ids of events with untrusted times that travel in the state.
@@ -76,6 +79,12 @@ impl SourceState {
     #[must_use]
     pub fn needed_from(&self) -> i64 {
         self.refused.as_ref().map_or_else(|| self.time(), |(t, _)| self.time().min(*t))
+    }
+
+    /// The time before which no known id is needed: nothing that may be asked for lies there.
+    #[must_use]
+    pub fn reach(&self, margin_ms: i64) -> i64 {
+        self.needed_from() - REACH_MARGINS * margin_ms
     }
 
     /// Its name for people: the topic, and the partition where that is not 0.

@@ -32,7 +32,7 @@ pub struct Seen {
     pub backfill: bool,
 }
 
-/// The log time that an entry of an SSE id tells of its own source.
+/// The log time that an SSE id holds for a source.
 fn time_in(ids: &[SourcePosition], topic: &str, partition: i32) -> Option<i64> {
     let own = ids.iter().find(|entry| entry.topic == topic && entry.partition == partition)?;
     own.timestamp.map(|time| time - 1)
@@ -42,7 +42,7 @@ fn time_in(ids: &[SourcePosition], topic: &str, partition: i32) -> Option<i64> {
 ///
 /// `cut` names the partitions whose log begins behind the first record that is needed.
 pub fn rebuild(
-    state: &mut IngestState,
+    state: &IngestState,
     mut raw: Vec<Seen>,
     dead_letters: &[(String, String)],
     cut: &BTreeSet<RawPartition>,
@@ -102,7 +102,7 @@ fn only_timed(state: &IngestState, ids: &[SourcePosition]) -> Option<usize> {
 
 /// Gives a state of an older release, which has one time for all, a position for each source topic.
 ///
-/// Its time is the greatest that a raw partition's last record tells of it: it was delivered before that record. The
+/// Its time is the greatest in the last records of all raw partitions: it was delivered before that record. The
 /// last handled event is unknown: known ids prove the first connection.
 pub fn upgrade(state: &mut IngestState, source_topics: &[String], lasts: &[Seen], rules: &Rules) {
     let records: Vec<Vec<SourcePosition>> =
@@ -194,10 +194,10 @@ mod tests {
         let mut state = state();
         upgrade(&mut state, &[A.to_owned(), B.to_owned()], &[seen(0, 3, A, Some(400), None)], &rules());
         let raw = vec![seen(0, 1, A, Some(300), None), seen(0, 2, A, Some(100), None), seen(0, 3, A, Some(400), None)];
-        let (window, known_from) = rebuild(&mut state, raw.clone(), &[], &BTreeSet::new(), 0);
+        let (window, known_from) = rebuild(&state, raw.clone(), &[], &BTreeSet::new(), 0);
         assert_eq!((window.len(), known_from.iter().flatten().count()), (3, 0));
         assert_eq!(window.oldest_ms(), Some(300));
-        let (_, known_from) = rebuild(&mut state, raw, &[], &BTreeSet::from([("raw".to_owned(), 0)]), 0);
+        let (_, known_from) = rebuild(&state, raw, &[], &BTreeSet::from([("raw".to_owned(), 0)]), 0);
         assert_eq!(known_from[state.source(A, 0).unwrap()], Some(300));
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let mut state = state();
         upgrade(&mut state, &[A.to_owned(), B.to_owned()], &[seen(0, 3, A, Some(400), None)], &rules());
         let dead = [("sha256:x".to_owned(), String::new())];
-        let (window, _) = rebuild(&mut state, Vec::new(), &dead, &BTreeSet::new(), 0);
+        let (window, _) = rebuild(&state, Vec::new(), &dead, &BTreeSet::new(), 0);
         assert!(window.contains_of(IdKey::of("sha256:x"), 0) && window.contains_of(IdKey::of("sha256:x"), 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Where it goes on: what the log says. Read after the writer is fenced, so that nothing can change under it.
+//! Where reading continues: what the log says. Read after the writer is fenced, so that nothing can change under it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::error::TermEnd;
 use crate::gaps::Gaps;
 use crate::position::IngestState;
 use crate::rebuild::{Seen, rebuild, upgrade};
-use crate::step::{REACH_MARGINS, Rules, Step};
+use crate::step::{Rules, Step};
 
 /// Dead letters that must all be older than what is needed, before no older one is looked at.
 const OLD_DEAD_LETTERS: usize = 8;
@@ -70,13 +70,22 @@ pub fn recover(
     }
     let raw = known_raw(tail, &state, &partitions, config, heartbeat)?;
     let dead = dead_letters(tail, &topics.dead_letters_of(&topics.raw), &state, config)?;
-    let (window, known_from_ms) = rebuild(&mut state, raw.seen, &dead, &raw.cut, now_ms);
-    let mut gaps = Gaps::default();
-    tail.scan(&topics.gaps, |record| gaps.learn(record.payload().unwrap_or_default()))?;
+    let (window, known_from_ms) = rebuild(&state, raw.seen, &dead, &raw.cut, now_ms);
+    let gaps = open_gaps(tail, &topics.gaps)?;
     let is_new_state = before.as_ref() != Some(&state);
     let step = Step::new(state, window, gaps, config.rules(), &known_from_ms);
     let last_sse_id = lasts.into_iter().max_by_key(|seen| seen.received_at_ms).map(|seen| seen.sse_id);
     Ok(Recovered { step, last_sse_id, partitions, is_new_state })
+}
+
+/// Reads the gap ledger. Blocks.
+///
+/// # Errors
+/// As [`Tail::scan`].
+pub fn open_gaps(tail: &Tail, topic: &str) -> Result<Gaps, kafka::Error> {
+    let mut gaps = Gaps::default();
+    tail.scan(topic, |record| gaps.learn(record.payload().unwrap_or_default()))?;
+    Ok(gaps)
 }
 
 fn committed_state(member: &GroupMember, ingest_topic: &str) -> Result<Option<IngestState>, TermEnd> {
@@ -92,7 +101,7 @@ fn partition_counts(
 ) -> Result<BTreeMap<String, i32>, TermEnd> {
     let mut partitions = BTreeMap::new();
     for name in names {
-        // A route of the past whose topic is deleted has nothing to tell.
+        // The topic of a former route may have been deleted: it knows nothing.
         match tail.partitions(name)? {
             Some(count) => drop(partitions.insert(name.clone(), count)),
             // A broker that has just started may not know it yet: look again, and write nothing meanwhile.
@@ -201,8 +210,8 @@ fn dead_letters(
 
 /// Log time before which no id is needed.
 fn reach(state: &IngestState, config: &Config) -> i64 {
-    let oldest = state.sources.iter().map(crate::position::SourceState::needed_from).min().unwrap_or(state.t);
-    oldest - REACH_MARGINS * config.margin_ms()
+    let margin_ms = config.margin_ms();
+    state.sources.iter().map(|source| source.reach(margin_ms)).min().unwrap_or(state.t)
 }
 
 fn seen(topic: &str, record: &OwnedMessage) -> Result<Seen, schema::Rejection> {

@@ -13,7 +13,7 @@ pub const MOST_IDS: usize = 1_000_000;
 pub struct IdKey(pub Uuid);
 
 impl IdKey {
-    /// The key of an id as it stands in `ce_id`.
+    /// The key of an id, as in the header `ce_id`.
     #[must_use]
     pub fn of(id: &str) -> Self {
         if let Ok(uuid) = Uuid::try_parse(id) {
@@ -115,7 +115,7 @@ impl Window {
         }
     }
 
-    /// Takes the oldest ids of each partition until at most `most` are held; the latest times of what went.
+    /// Takes the oldest ids of each partition until at most `most` are left. Returns what the removed ids were kept under.
     pub fn shrink(&mut self, most: usize) -> Vec<KeptUnder> {
         let mut gone = Vec::new();
         while self.ids.len() > most {

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka::{FencedWriter, GroupMember, Tail};
-use rdkafka::message::Message as _;
 use service::{CancellationToken, Failure, Heartbeat};
 
 use crate::arrival::Routes;
 use crate::backoff::Backoff;
 use crate::context::Context;
 use crate::error::TermEnd;
-use crate::gaps::Gaps;
 use crate::output::{Output, Places};
-use crate::position::ResumeAt;
+use crate::position::{ResumeAt, SourceState};
 use crate::recovery;
 use crate::report::{self, Report};
 use crate::source::{End, EndReason, Source};
@@ -74,9 +72,7 @@ impl Ledger {
             if self.end == Some(bounds.end) {
                 return Ok(());
             }
-            let mut gaps = Gaps::default();
-            self.tail.scan(&self.topic, |record| gaps.learn(record.payload().unwrap_or_default()))?;
-            *step.gaps() = gaps;
+            *step.gaps() = recovery::open_gaps(&self.tail, &self.topic)?;
             self.end = Some(bounds.end);
             Ok(())
         });
@@ -158,7 +154,9 @@ impl<'a> Worker<'a> {
             self.context.metrics.stream.connected.set(0);
             match over {
                 Over::Stopped => return Err(TermEnd::Stopped),
-                Over::Reconnect => tracing::info!("the replay showed no proof of overlap: asking in another way"),
+                Over::Reconnect => tracing::info!(
+                    "the connection did not show the last handled event: asking the stream in another way"
+                ),
                 Over::Ended(end) => {
                     self.after_end(&end, ended.stuck);
                     if !self.wait(&end, stop) {
@@ -198,7 +196,7 @@ impl<'a> Worker<'a> {
         metrics.gaps_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         let window = self.step.window();
         metrics.window_ids.set(i64::try_from(window.len()).unwrap_or(i64::MAX));
-        let newest = self.step.sources().iter().map(crate::position::SourceState::time).max();
+        let newest = self.step.sources().iter().map(SourceState::time).max();
         if let Some((oldest, newest)) = window.oldest_ms().zip(newest) {
             metrics.window_seconds.set(seconds(newest - oldest));
         }
@@ -221,7 +219,7 @@ impl<'a> Worker<'a> {
                 ?refusal,
                 left_out = ?self.step.excluded(),
                 has_next,
-                "the stream refuses the position: edits may be missing until it is taken"
+                "the stream refuses the position: edits may be missing until it is accepted"
             );
         }
         if stuck == 1 {

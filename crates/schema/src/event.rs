@@ -121,7 +121,7 @@ pub fn content_id(bytes: &[u8]) -> String {
     hash_id(&Sha256::digest(without_place(bytes)))
 }
 
-/// The id that stands for a SHA-256 of content.
+/// The id made of a SHA-256 of content.
 #[must_use]
 pub fn hash_id(digest: &[u8]) -> String {
     let mut id = String::with_capacity(71);

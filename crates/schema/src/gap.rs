@@ -39,6 +39,20 @@ pub struct Edge {
     pub time_ms: i64,
 }
 
+impl Edge {
+    /// An instant at which no event is known.
+    #[must_use]
+    pub const fn at(time_ms: i64) -> Self {
+        Self { id: String::new(), offset: None, time_ms }
+    }
+
+    /// Whether an event at this offset stands right behind it: nothing can lie between.
+    #[must_use]
+    pub fn is_followed_by(&self, offset: Option<i64>) -> bool {
+        self.offset.is_some_and(|own| offset == Some(own + 1))
+    }
+}
+
 /// Why a stretch is not proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,6 +138,13 @@ mod tests {
         assert!(gap.is_of("eqiad.s") && !gap.is_of("codfw.s"));
         let gap = Gap::between("eqiad.s", edge(None, 0), edge(Some(9), 2000), GapReason::NoWitness);
         assert_eq!(gap.estimated_events, 70);
+    }
+
+    #[test]
+    fn only_the_next_offset_follows() {
+        let followed = |own, next| edge(own, 0).is_followed_by(next);
+        assert!(followed(Some(4), Some(5)));
+        assert!(!followed(Some(4), Some(6)) && !followed(Some(4), None) && !followed(None, Some(5)));
     }
 
     #[test]

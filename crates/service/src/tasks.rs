@@ -127,7 +127,7 @@ impl Tasks {
                 ended = reports.recv() => ended,
                 _ = watch.tick(), if !self.0.shutdown.is_cancelled() => {
                     if let Some(hung) = self.0.health.hung(HUNG_LIMITS) {
-                        tracing::error!(task = hung, "a task hangs: the service ends, to be started again");
+                        tracing::error!(task = hung, "a task hangs: ending the service so that it is restarted");
                         self.0.shutdown.cancel();
                         result = result.and(Err(Failure::Runtime(format!("task {hung} hangs"))));
                     }

@@ -55,8 +55,8 @@ pub struct Config {
     /// How far back some log times step, in milliseconds.
     #[arg(long, env = "WIKI_SIMULATOR_DISORDER_MS", value_name = "MS", default_value_t = 0)]
     pub disorder_ms: u64,
-    /// Every so many events one has a log time 60 days ahead, and the next one a negative one.
-    #[arg(long, env = "WIKI_SIMULATOR_ODD_EVERY", value_name = "EVENTS")]
+    /// Every N events, one has a log time 60 days ahead, and the next one a negative log time.
+    #[arg(long, env = "WIKI_SIMULATOR_ODD_EVERY", value_name = "N")]
     pub odd_every: Option<u64>,
     /// First instant of event time, Unix milliseconds. If not given: the present where events come as they would live,
     /// else a month ago, so that event time stays behind the clock.

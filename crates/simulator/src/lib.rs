@@ -1,7 +1,7 @@
 //! A faithful EventStreams server for tests: seeded generator, replay of a recording, faults, and a ledger.
 //!
 //! It answers `GET /v2/stream/{streams}` as Wikimedia's service does, byte for byte where a recording is
-//! replayed, and knows every event that it ever made (`GET /made`): the truth for whoever checks a client.
+//! replayed, and knows every event that it ever made (`GET /made`): the truth for a test of a client.
 //! What it does and how to test any EventStreams client with it: docs/simulator.md.
 //!
 //! | module | what |

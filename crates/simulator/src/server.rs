@@ -30,7 +30,7 @@ const SHORTEST_STEP: Duration = Duration::from_millis(5);
 const PULL_EVERY: Duration = Duration::from_secs(1);
 /// How long ago event time begins where it runs faster than the clock.
 const VIRTUAL_BACK_MS: i64 = 30 * 86_400_000;
-/// Edits that are made at once: with the events of other types they fit into memory.
+/// Edits that are made before the first reader: with the events of other types they fit into memory.
 const MOST_AT_ONCE: u64 = 150_000;
 
 /// A running simulator.
@@ -62,7 +62,7 @@ fn log_of(config: &Config) -> Result<Log, Failure> {
     let epoch_ms = config.epoch_ms.unwrap_or(default_ms) - i64::from(config.backlog_seconds) * 1000;
     let mut log = Log::generated(Generator::new(seed, epoch_ms, config.making()), config.edits, config.history_seconds);
     log.grow_seconds(config.backlog_seconds);
-    // What has an end is made whether or not anybody reads, as far as memory goes.
+    // A bounded number of edits is made without a reader, as long as it fits into memory.
     if config.interval().is_none() && config.edits.is_some_and(|edits| edits <= MOST_AT_ONCE) {
         while log.grow(1000) > 0 {}
     }
@@ -288,7 +288,7 @@ struct Make {
     seconds: u32,
 }
 
-/// Makes events at once, whether or not anybody reads; says how many.
+/// Makes events now, with or without a reader; answers with their number.
 async fn make(State(app): State<App>, Query(asked): Query<Make>) -> String {
     let switched = app.shared.faults().switched;
     let mut log = app.shared.log();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka::{Kafka, KafkaConfig};
+use kafka::{Kafka, KafkaConfig, Tail};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use schema::gap::{Edge, Gap, GapStatus};
@@ -61,12 +61,19 @@ pub(crate) fn main(action: &Action) -> Result<(), Failure> {
     }
 }
 
+fn ledger(kafka: &Kafka) -> Result<BTreeMap<String, Gap>, Failure> {
+    read(&kafka.tail().map_err(|error| failed(&error))?, &kafka.config().topics().gaps)
+}
+
+/// How many gaps are open.
+pub(crate) fn open(tail: &Tail, topic: &str) -> Result<usize, Failure> {
+    Ok(read(tail, topic)?.values().filter(|gap| gap.status == GapStatus::Open).count())
+}
+
 /// The latest state of every gap, by its id; none where there is no ledger yet.
-pub(crate) fn ledger(kafka: &Kafka) -> Result<BTreeMap<String, Gap>, Failure> {
-    let topic = kafka.config().topics().gaps;
-    let tail = kafka.tail().map_err(|error| failed(&error))?;
+fn read(tail: &Tail, topic: &str) -> Result<BTreeMap<String, Gap>, Failure> {
     let mut gaps = BTreeMap::new();
-    tail.scan(&topic, |record| {
+    tail.scan(topic, |record| {
         if let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) {
             gaps.insert(gap.id.clone(), gap);
         }

@@ -60,7 +60,7 @@ pub fn tell(rebalance: &str) {
     audit(&stack);
 }
 
-/// Stops all that is ours: the simulator stands for a stream that goes on, and remembers what it made.
+/// Stops all our services. The simulator keeps running, as the real stream does, and remembers what it made.
 fn stop_all(stack: &Stack) {
     let services = stack.compose(&["config", "--services"]);
     let mut words = vec!["stop"];

@@ -32,7 +32,7 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    /// The SSE id that stands in the block; empty where there is none.
+    /// The SSE id in the block; empty where there is none.
     #[must_use]
     pub fn sse_id(&self) -> String {
         let mut lines = self.head.split(|byte| *byte == b'\n');
@@ -54,9 +54,9 @@ pub struct Frames {
 /// What no event can be made of, in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beside {
-    /// Behind how many events of the connection it stands.
+    /// How many events of the connection came before it.
     pub behind: u64,
-    /// Behind how many bytes of [`Frames::events`].
+    /// How many bytes of [`Frames::events`] came before it.
     pub at: usize,
     /// What it is.
     pub what: Unreadable,
@@ -186,7 +186,7 @@ fn is_field(line: &[u8], name: &[u8]) -> bool {
     line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b':'))
 }
 
-/// What stands behind a field's colon, and the one space that may follow it.
+/// The value of a field: what follows its colon, without one leading space.
 fn value(line: &[u8]) -> Option<&[u8]> {
     let value = line.get(memchr::memchr(b':', line)? + 1..)?;
     Some(value.strip_prefix(b" ").unwrap_or(value))

@@ -205,7 +205,7 @@ impl HttpTransport for Transport {
     }
 }
 
-/// Reads the body through the framer until it ends or nobody listens.
+/// Reads the body through the framer until it ends or the reader leaves.
 async fn pump(
     mut response: reqwest::Response,
     idle: Duration,
@@ -229,7 +229,7 @@ async fn pump(
                 framer.push(&chunk, &mut frames).err().map(|Endless| StreamFailure::Endless)
             }
         };
-        // In their order: the reader knows of what stands between two events before it has the second.
+        // In their order: the reader gets what lies between two events before it gets the second one.
         let mut events = Bytes::from(frames.events);
         let mut sent = 0;
         for Beside { behind, at, what } in frames.beside {

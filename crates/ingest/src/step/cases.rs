@@ -1,4 +1,4 @@
-//! Single cases of the judge, as a reader would tell them.
+//! Single cases of the judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,7 +145,7 @@ fn offsets_that_jump_at_the_same_place_twice_are_a_gap() {
     assert_eq!((emitted.len(), gaps.len(), gaps[0].reason), (0, 1, GapReason::OffsetJump));
     assert_eq!(gaps[0].estimated_events, 2);
     let (_, gaps, _) = connection(&mut step, holed());
-    assert_eq!(gaps, [], "and is told once");
+    assert_eq!(gaps, [], "the gap is declared once");
 }
 
 #[test]

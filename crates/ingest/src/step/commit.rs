@@ -1,9 +1,8 @@
 //! What a commit carries: the state with what is still needed of the known ids.
 
-use crate::overlap::Attempts;
-use crate::position::{IngestState, SourceState};
+use crate::position::{IngestState, REACH_MARGINS, SourceState};
 
-use super::{REACH_MARGINS, Step};
+use super::Step;
 
 impl Step {
     /// Brings the state up to date for a commit. True where known ids had to go for want of room.
@@ -13,34 +12,28 @@ impl Step {
             if let Some(attempts) = self.attempts.get_mut(kept.source) {
                 attempts.known_from_ms = attempts.known_from_ms.max(Some(kept.time_ms));
             }
-            // What was read since the refusal could not be told from what is missing.
+            // What was read since the refusal looks the same as what is missing now.
             if let Some(source) = self.state.sources.get_mut(kept.source) {
                 source.refused = None;
             }
         }
         let margin_ms = self.rules.margin_ms;
-        let reach: Vec<i64> =
-            self.state.sources.iter().map(|source| source.needed_from() - REACH_MARGINS * margin_ms).collect();
+        let reach: Vec<i64> = self.state.sources.iter().map(|source| source.reach(margin_ms)).collect();
         self.window.forget(&reach);
         self.state.set_floors(&self.window.floors());
         for source in &mut self.state.sources {
             let is_over = |at: i64| source.time() > at + (REACH_MARGINS + 1) * margin_ms;
             source.types_at = source.types_at.filter(|at| !is_over(*at));
         }
-        self.forget_known_from(&reach);
+        // Known ids are whole again once nothing that they lack can be asked for.
+        for (attempts, reach) in self.attempts.iter_mut().zip(&reach) {
+            attempts.known_from_ms = attempts.known_from_ms.filter(|from| from >= reach);
+        }
         self.state.summarise();
         !gone.is_empty()
     }
 
-    /// Where everything that can be asked for lies behind what known ids lack, they are whole again.
-    fn forget_known_from(&mut self, reach: &[i64]) {
-        let behind = |attempts: &mut Attempts, reach: &i64| {
-            attempts.known_from_ms = attempts.known_from_ms.filter(|from| from >= reach);
-        };
-        self.attempts.iter_mut().zip(reach).for_each(|(attempts, reach)| behind(attempts, reach));
-    }
-
-    /// Notes which types are kept from here on: what stands before was handled under the old ones.
+    /// Notes which types are kept from here on: what came before was handled under the old ones.
     pub(super) fn take_types(&mut self) {
         let types: Vec<String> = self.rules.types.iter().cloned().collect();
         let IngestState { types: known, types_before, sources, .. } = &mut self.state;
@@ -61,7 +54,7 @@ impl Step {
         *known = types;
     }
 
-    /// Sources, for whoever shows them.
+    /// The sources and their positions.
     #[must_use]
     pub fn sources(&self) -> &[SourceState] {
         &self.state.sources

@@ -20,14 +20,10 @@ use schema::gap::{Edge, Gap};
 use crate::arrival::{Arrival, What};
 use crate::gaps::Gaps;
 use crate::overlap::{Asked, Attempts, Overlap, Phase};
-use crate::position::{AHEAD_MS, IngestState, Last, ResumeAt};
+use crate::position::{AHEAD_MS, IngestState, Last, ResumeAt, SourceState};
 use crate::resume::{Mode, Resume};
 use crate::source::refusal::Refusal;
 use crate::window::{KeptUnder, Window};
-
-/// Margins that known ids reach behind a position: one for the resume, one for its second attempt, one for what stands
-/// behind a position in the log with an older time.
-pub const REACH_MARGINS: i64 = 3;
 
 /// The settings that decide.
 #[derive(Clone, Debug)]
@@ -152,7 +148,7 @@ impl Step {
     #[must_use]
     pub fn excluded(&self) -> Vec<String> {
         let sources = self.resume.excluded().iter().filter_map(|index| self.state.sources.get(*index));
-        sources.map(crate::position::SourceState::name).collect()
+        sources.map(SourceState::name).collect()
     }
 
     /// Where the next connection begins.
@@ -243,7 +239,7 @@ impl Step {
         }
     }
 
-    /// The source that an event stands in; one that no id named before is noted.
+    /// The source of an event; one that no id named before is noted.
     fn locate(&mut self, arrival: &Arrival) -> Option<usize> {
         let place = &arrival.place;
         if place.topic.is_empty() {
@@ -277,7 +273,7 @@ impl Step {
         time_ms.filter(|time| (0..=self.clock_ms.saturating_add(AHEAD_MS)).contains(time))
     }
 
-    /// An event that no source can be told of: it moves nothing, and is known by its id only.
+    /// An event that names no source: it moves nothing, and is known by its id only.
     fn unplaced(&mut self, arrival: Arrival, out: &mut Vec<Outcome>) {
         if self.is_known(&arrival) {
             out.push(Outcome::Repeat);
@@ -293,7 +289,7 @@ impl Step {
     }
 
     fn kept_under(&self, source: usize, time_ms: Option<i64>) -> KeptUnder {
-        let handled = self.state.sources.get(source).map_or(0, crate::position::SourceState::time);
+        let handled = self.state.sources.get(source).map_or(0, SourceState::time);
         KeptUnder { source, time_ms: handled.max(self.trusted(time_ms).unwrap_or(handled)) }
     }
 
@@ -307,17 +303,16 @@ impl Step {
     fn follow(&mut self, source: usize, arrival: Arrival, out: &mut Vec<Outcome>) {
         let is_chained = self.overlaps.get(source).is_some_and(|overlap| overlap.is_chained);
         if let Some(state) = self.state.sources.get(source).filter(|_| is_chained) {
-            let healed = self.gaps.heal(&state.topic, &arrival.key.to_string());
+            let healed = self.gaps.heal(&state.topic, arrival.key);
             out.extend(healed.into_iter().map(|gap| Outcome::Gap(Box::new(gap))));
         }
+        self.move_to(source, &arrival);
         if self.is_known(&arrival) {
-            self.move_to(source, &arrival);
             if self.window.contains(arrival.key) {
                 self.window.keep(arrival.key, self.kept_under(source, arrival.place.time_ms));
             }
             out.push(Outcome::Repeat);
         } else {
-            self.move_to(source, &arrival);
             self.take(source, arrival, out);
         }
     }

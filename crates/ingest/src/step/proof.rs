@@ -4,9 +4,9 @@ use schema::gap::{Edge, Gap, GapReason};
 
 use crate::arrival::{Arrival, What};
 use crate::overlap::{Asked, Overlap};
-use crate::position::Last;
+use crate::position::{Last, REACH_MARGINS};
 
-use super::{Next, Outcome, REACH_MARGINS, Step, edge};
+use super::{Next, Outcome, Step, edge};
 
 impl Step {
     /// An event of a source that is not proven yet.
@@ -61,7 +61,7 @@ impl Step {
         Next::Read
     }
 
-    /// The last handled event is shown: what stands before it was handled, but for what should be known and is not.
+    /// The last handled event is shown. What came before it was handled, but for what should be known and is not.
     fn prove(&mut self, source: usize, arrival: &Arrival, out: &mut Vec<Outcome>) {
         out.push(Outcome::Proven);
         let held = self.overlaps.get_mut(source).map(Overlap::settle).unwrap_or_default();
@@ -108,8 +108,7 @@ impl Step {
 
     /// The stream does not hold the last handled event: a gap from it to what came first, which is all new.
     fn give_up(&mut self, source: usize, out: &mut Vec<Outcome>) {
-        let is_empty = self.overlaps.get(source).is_none_or(|overlap| overlap.held() == 0);
-        if is_empty {
+        if self.overlaps.get(source).is_none_or(|overlap| overlap.held() == 0) {
             return;
         }
         out.push(Outcome::Unproven);
@@ -118,12 +117,8 @@ impl Step {
             attempts.proven();
         }
         if let (Some(state), Some(first)) = (self.state.sources.get(source), held.first()) {
-            let from = state
-                .last
-                .as_ref()
-                .map_or_else(|| Edge { id: String::new(), offset: None, time_ms: state.time() }, Last::edge);
-            let follows = from.offset.is_some_and(|offset| first.place.offset == Some(offset + 1));
-            if !follows {
+            let from = state.last.as_ref().map_or_else(|| Edge::at(state.time()), Last::edge);
+            if !from.is_followed_by(first.place.offset) {
                 let gap = Gap::between(&state.topic, from, edge(first, state.time()), GapReason::NoWitness);
                 self.declare(gap, out);
             }

@@ -4,6 +4,7 @@ use schema::gap::{Edge, Gap, GapReason};
 
 use crate::arrival::Arrival;
 use crate::overlap::Asked;
+use crate::position::Last;
 
 use super::{Outcome, Step, edge};
 
@@ -22,12 +23,12 @@ impl Step {
         let is_known = self.is_known(arrival);
         let Some(state) = self.state.sources.get_mut(source) else { return };
         let Some(last) = &state.last else { return };
-        let follows = last.offset.is_some_and(|offset| arrival.place.offset == Some(offset + 1));
-        if last.id == arrival.key.0 || follows {
+        let after = last.edge();
+        if last.id == arrival.key.0 || after.is_followed_by(arrival.place.offset) {
             return;
         }
         let before = edge(arrival, state.time());
-        let gap = Gap::between(&state.topic, last.edge(), before, GapReason::PositionRefused);
+        let gap = Gap::between(&state.topic, after, before, GapReason::PositionRefused);
         if state.refused.is_none() {
             state.refused = state.t.zip(state.last.clone());
         }
@@ -45,9 +46,8 @@ impl Step {
         let is_old = asked > 0 && asked < self.clock_ms - self.rules.retention_ms;
         let begins = self.trusted(arrival.place.time_ms);
         if is_old && begins.is_some_and(|begins| begins > asked + self.rules.margin_ms) {
-            let from = Edge { id: String::new(), offset: None, time_ms: asked };
             let before = edge(arrival, state.time());
-            let gap = Gap::between(&state.topic, from, before, GapReason::BeyondRetention);
+            let gap = Gap::between(&state.topic, Edge::at(asked), before, GapReason::BeyondRetention);
             self.declare(gap, out);
         }
     }
@@ -59,7 +59,7 @@ impl Step {
             return;
         };
         let Some(offset) = arrival.place.offset else { return };
-        let now = Edge { id: arrival.key.to_string(), offset: Some(offset), time_ms: trusted.unwrap_or(0) };
+        let now = Last { id: arrival.key.0, offset: Some(offset), ms: trusted.unwrap_or(0) };
         let Some(previous) = overlap.previous.replace(now.clone()) else { return };
         let jump = (previous.offset.unwrap_or(offset), offset);
         if jump.1 <= jump.0 + 1 {
@@ -71,7 +71,7 @@ impl Step {
             return;
         }
         let Some(state) = self.state.sources.get(source) else { return };
-        let gap = Gap::between(&state.topic, previous, now, GapReason::OffsetJump);
+        let gap = Gap::between(&state.topic, previous.edge(), now.edge(), GapReason::OffsetJump);
         if !self.gaps.contains(&gap.id) {
             self.declare(gap, out);
         }

@@ -293,10 +293,10 @@ impl Client {
     /// Begins again with what is committed.
     pub(super) fn recover(&mut self, now: i64) {
         self.open = Committed::default();
-        let mut state = IngestState::parse(&self.committed.state).unwrap();
+        let state = IngestState::parse(&self.committed.state).unwrap();
         let floor = state.floor("raw", 0).unwrap_or(0);
         let raw = self.committed.raw.iter().filter(|seen| seen.seq >= floor).cloned().collect();
-        let (window, known_from) = rebuild(&mut state, raw, &[], &BTreeSet::new(), now * SECOND);
+        let (window, known_from) = rebuild(&state, raw, &[], &BTreeSet::new(), now * SECOND);
         let mut gaps = Gaps::default();
         self.committed.gaps.values().for_each(|gap| gaps.note(gap.clone()));
         self.step = Step::new(state, window, gaps, rules(), &known_from);
@@ -448,7 +448,7 @@ pub(super) fn judge(world: &World, client: &Client, since: i64) -> Verdict {
     let open = || client.committed.gaps.values().filter(|gap| gap.status == GapStatus::Open);
     let silent: Vec<(usize, usize, u64)> =
         missing.iter().copied().filter(|(topic, place, _)| !open().any(|gap| lies_in(gap, (*topic, *place)))).collect();
-    // Where the stream has forgotten the last handled event, nobody can say that nothing lay behind it.
+    // Where the stream has forgotten the last handled event, it cannot be known that nothing lay behind it.
     let is_real = |gap: &Gap| {
         let forgot = bounds(gap).is_none_or(|(topic, after, _)| after < world.base[topic]);
         forgot || missing.iter().any(|(topic, place, _)| lies_in(gap, (*topic, *place)))

@@ -178,7 +178,7 @@ impl Worker<'_> {
                 to_ms,
                 estimated_events,
                 reason = reason.as_str(),
-                "the stream could not be proven whole: a gap is in the ledger; see wiki gaps"
+                "events of the stream may be missing: a gap was added to the ledger; run wiki gaps list"
             ),
             GapStatus::Healed | GapStatus::Accepted => {
                 tracing::info!(gap = id, "a gap is closed: a later replay showed what was missing");
@@ -213,11 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_without_a_wanted_type_is_told_once_with_the_types_that_came() {
+    fn a_stream_without_a_wanted_type_gives_one_warning_with_the_types_that_came() {
         let mut filtered = Filtered::default();
-        let told: Vec<bool> =
+        let warned: Vec<bool> =
             (0..300).map(|_| filtered.note(&What::Filtered("page-create".into())).is_some()).collect();
-        assert_eq!(told.iter().filter(|told| **told).count(), 1);
-        assert!(told[99] && filtered.types.contains("page-create"));
+        assert_eq!(warned.iter().filter(|warned| **warned).count(), 1);
+        assert!(warned[99] && filtered.types.contains("page-create"));
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use kafka::{Headers, Kafka, KafkaConfig, Tail};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use schema::gap::{Gap, GapStatus};
 use schema::record::{CE_ID, HeaderSource as _, SEQ};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,6 +18,7 @@ use sink::config::WriterKind;
 use sink::writers::postgres::connection::DatabaseConfig;
 pub(crate) use table::Table;
 
+use crate::gaps;
 use crate::out::line;
 use crate::progress;
 
@@ -231,13 +231,13 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&BTreeSet<String>>
         None => raw.times.keys().collect(),
     };
     let unstored = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id));
-    // Where the server was asked what it made, it stands still: nothing is under way.
+    // A server that is asked what it made makes no more: nothing is under way.
     let is_under_way = |id: &&&String| made.is_none() && raw.young.contains(**id);
     report.under_way = unstored.clone().filter(is_under_way).count();
     report.missing = unstored.count() - report.under_way;
     report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
     report.double = raw.repeats() + enriched.repeats() + stored.repeats();
-    report.gaps = open_gaps(&tail, &topics.gaps)?;
+    report.gaps = gaps::open(&tail, &topics.gaps)?;
     report.loose.extend(stored.loose);
     Ok(report)
 }
@@ -256,16 +256,6 @@ fn expect_same_topic(tail: &Tail, events: &str, stored: &[String]) -> Result<(),
              that the sinks store into now"
         ))),
     }
-}
-
-fn open_gaps(tail: &Tail, topic: &str) -> Result<usize, Failure> {
-    let mut latest: HashMap<String, GapStatus> = HashMap::new();
-    scan(tail, topic, |record| {
-        if let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) {
-            latest.insert(gap.id, gap.status);
-        }
-    })?;
-    Ok(latest.values().filter(|status| **status == GapStatus::Open).count())
 }
 
 #[derive(Deserialize)]

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 /// What the demo's own screen shows of the logs.
 const FILTER: &str = "warn,ingest=info,rdkafka=off,librdkafka=off";
-/// At the end what was made goes on into the table, as long as it does not stand still for this long.
+/// At the end, edits that were made are still stored, until nothing has moved for this long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether it has.
 const DRAIN_PAUSE: Duration = Duration::from_millis(250);
