@@ -207,6 +207,18 @@ pub fn progress(table: &Path) -> usize {
     if table.exists() { sum().map_or(0, |sum| sum.try_into().unwrap()) } else { 0 }
 }
 
+/// Whom the table names as the owner of each partition: who claimed it last, and so may write.
+#[must_use]
+pub fn owners(table: &Path) -> BTreeMap<i32, String> {
+    let owners = || -> rusqlite::Result<BTreeMap<i32, String>> {
+        let connection = Connection::open(table)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let mut query = connection.prepare("SELECT partition, owner FROM sink_progress")?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    if table.exists() { owners().unwrap_or_default() } else { BTreeMap::new() }
+}
+
 /// Compares everything, with a reading of both topics as a `read_committed` reader sees them.
 ///
 /// # Panics

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::wait_until;
+
+/// How long the threads of a process may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
 /// The folder of the workspace's binaries.
 ///
 /// # Panics
@@ -139,6 +144,22 @@ impl Process {
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status().unwrap();
         assert!(sent.success(), "{} cannot be signalled", self.name);
+    }
+
+    /// SIGSTOP, and waits until none of its threads runs: it does nothing more before it is sent CONT.
+    ///
+    /// # Panics
+    /// Where they do not stop.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let is_stopped = |task: &Path| {
+            let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("State:\tT"))
+        };
+        wait_until("a stopped process stands still", STOP_LIMIT, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+            tasks.map(|task| task.unwrap().path()).all(|task| is_stopped(&task))
+        });
     }
 
     /// Sends a signal to the whole process group, as Ctrl-C in a terminal does.

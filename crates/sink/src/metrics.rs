@@ -1,8 +1,10 @@
 //! What the sink service shows.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use kafka::dead_letter;
 use kafka::group_metrics::GroupMetrics;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use service::Metrics;
 
 use crate::Config;
@@ -22,6 +24,8 @@ pub struct SinkMetrics {
     pub group: GroupMetrics,
     /// Rows waiting for their write.
     pub buffered: IntGauge,
+    /// When the write under way began; 0 while there is none.
+    write_started: Gauge,
     /// Partitions paused for a write that waits.
     pub paused: IntGauge,
     /// Rejected rows by reason.
@@ -71,6 +75,10 @@ impl SinkMetrics {
             writes: WriteMetrics::new(metrics),
             group: GroupMetrics::new(metrics, "sink", config.rebalance),
             buffered: metrics.int_gauge("wiki_sink_buffer_records", "Rows waiting for their write."),
+            write_started: metrics.gauge(
+                "wiki_sink_write_started_timestamp_seconds",
+                "When the write under way began, Unix time in seconds; 0 while there is none.",
+            ),
             paused: metrics.int_gauge("wiki_sink_paused_partitions", "Partitions paused because a write waits."),
             dead_letters: metrics.counters(
                 "wiki_sink_dead_letters_total",
@@ -104,6 +112,15 @@ impl SinkMetrics {
             self.writes.batches.with_label_values(&[self.backend, outcome]);
         }
         self
+    }
+
+    /// Shows that a write is under way while `write` runs.
+    pub fn during_a_write<T>(&self, write: impl FnOnce() -> T) -> T {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.write_started.set(now.as_secs_f64());
+        let outcome = write();
+        self.write_started.set(0.0);
+        outcome
     }
 
     /// A write succeeded.

@@ -9,4 +9,5 @@ mod late_end;
 mod page;
 mod replicas;
 mod secure;
+mod zombie_sink;
 mod zombies;

@@ -25,7 +25,7 @@ impl Store {
             std::thread::park_timeout(slow::PAUSE);
         }
         let started = Instant::now();
-        match self.writer.write(&self.batch) {
+        match self.metrics.during_a_write(|| self.writer.write(&self.batch)) {
             Ok(written) => {
                 let rows = self.batch.len();
                 self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
