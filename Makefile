@@ -5,7 +5,7 @@ CARGO := cargo
 COMPOSE := docker compose -f docker-compose.yml
 SECURE := $(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/secure.yml
 
-.PHONY: help setup build demo test chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
+.PHONY: help setup build demo test test-fast chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ demo: setup ## Everything on this machine, edits on a page and in the terminal; 
 test: build ## Every test, and all they need: Java and Maven too, for Apache Kafka
 	@./deploy/setup.sh tests
 	$(CARGO) test --workspace --no-fail-fast
+
+# Targets by name, so that the packages keep the features of the whole workspace and nothing is built twice. Left out: the
+# sink's tests `postgres` and `writers`, the stories in `tools` and `apache_kafka`, examples in documents.
+test-fast: build ## With cargo alone: unit and property tests, stories on the embedded broker but the longest; 4 minutes
+	$(CARGO) test --workspace --no-fail-fast --lib --bins --test board --test json_schema --test total --test claims \
+		--test embedded -- --skip long::
 
 chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" chooses
 	@./deploy/setup.sh tests

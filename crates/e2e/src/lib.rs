@@ -20,6 +20,7 @@
 //! | [`checker`] | made, raw, enriched and stored, compared |
 //! | [`http`] | the few requests that stories make |
 //! | [`recorded`] | recordings, and what each of their events must become |
+//! | [`schedule`] | which stories run side by side, and which alone |
 //! | [`random`] | seeded choices, so that a failure can be repeated |
 //! | [`conformance`] | the Kafka protocol as this pipeline uses it, checked against any broker |
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story says what broke by panicking")]
@@ -40,6 +41,7 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod recorded;
+pub mod schedule;
 pub mod stack;
 pub mod target;
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::process::binary;
+use crate::schedule::{self, Permit};
 
 /// How long a command may take until it has printed what it should.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -106,6 +107,7 @@ pub struct Terminals {
     environment: Vec<(String, String)>,
     running: BTreeMap<String, Running>,
     begun: usize,
+    _permit: Permit,
 }
 
 impl Terminals {
@@ -115,10 +117,11 @@ impl Terminals {
     /// Where there is no folder, or the binaries are not built.
     #[must_use]
     pub fn open(ports: &[u16]) -> Self {
+        let permit = schedule::shared();
         let folder = tempfile::tempdir().unwrap();
         let places =
             ports.iter().map(|port| (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()))).collect();
-        Self { folder, places, environment: Vec::new(), running: BTreeMap::new(), begun: 0 }
+        Self { folder, places, environment: Vec::new(), running: BTreeMap::new(), begun: 0, _permit: permit }
     }
 
     /// Sets a variable in every terminal.

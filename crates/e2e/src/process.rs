@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::schedule::{self, Permit};
 use crate::wait_until;
 
 /// How long the threads of a process may take to stop.
@@ -31,6 +32,8 @@ pub struct Process {
     child: Child,
     out: PathBuf,
     error: PathBuf,
+    // Dropped last: until then it runs.
+    _permit: Permit,
 }
 
 /// A command line of one of our binaries, with a clean environment.
@@ -92,8 +95,9 @@ impl Program {
     pub fn start(&self, name: &str, folder: &Path) -> Process {
         let (out, error) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.err")));
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let permit = schedule::shared();
         let child = self.command().stdout(append(&out)).stderr(append(&error)).spawn().unwrap();
-        Process { name: name.to_owned(), child, out, error }
+        Process { name: name.to_owned(), child, out, error, _permit: permit }
     }
 
     /// Runs it to its end: exit code, standard output, standard error.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::pipeline::start_simulator;
 use e2e::process::{Process, Program};
-use e2e::{checker, wait_until};
+use e2e::{checker, schedule, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const FIRST_EDIT_SECONDS: f64 = 3.0;
@@ -33,6 +33,7 @@ fn interrupt(mut process: Process) -> (i32, String) {
 
 #[test]
 fn the_first_edit_comes_soon_and_the_end_is_an_audit() {
+    let _alone = schedule::alone();
     let folder = tempfile::tempdir().unwrap();
     let process = demo("demo", folder.path(), "generated");
     let mut seconds = None;

@@ -1,5 +1,4 @@
 //! `wiki doctor`: set-ups that are broken in one place each, and the one line that names it.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

@@ -1,5 +1,4 @@
 //! The shape of the workspace: arrows between crates, sizes of files, where `unsafe` stands.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

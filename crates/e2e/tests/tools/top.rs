@@ -1,5 +1,4 @@
 //! `wiki top`: the page's figures in a terminal.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::fs::File;
 use std::io::Write as _;

@@ -6,7 +6,7 @@ use e2e::groups::Strangers;
 use e2e::pipeline::{Parts, Pipeline};
 use e2e::postgres::{Server, try_ask};
 use e2e::process::Program;
-use e2e::{checker, http, wait_until};
+use e2e::{checker, http, schedule, wait_until};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -69,6 +69,7 @@ fn a_server_killed_under_load_loses_and_doubles_nothing() {
 #[test]
 fn a_rebalance_while_the_database_is_down_costs_no_membership() {
     const FEW: usize = 6_000;
+    let _alone = schedule::alone();
     let mut server = Server::make();
     let url = server.database();
     let mut parts = Parts::with_simulator(&["--rate", "1000", "--edits", &FEW.to_string(), "--seed", "6"]);

@@ -1,5 +1,4 @@
 //! The page's API, without a browser.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};

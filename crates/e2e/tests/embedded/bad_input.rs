@@ -1,6 +1,5 @@
 //! 2,000 events that cannot be stored among good ones: each ends as a dead letter with its reason, the good ones are
 //! all stored, memory stays where it was, and no reconnect meets the same one for ever.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,4 @@
 //! Dashboards, alerts and pages: they name what exists, and each alert is tested.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a story says what broke by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

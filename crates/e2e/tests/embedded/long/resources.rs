@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::{checker, wait_until};
+use e2e::{checker, schedule, wait_until};
 
 const LIMIT_BYTES: u64 = 64 << 20;
 const WATCHED: Duration = Duration::from_secs(20);
 
 #[test]
 fn each_service_stays_under_64_mib_at_50_events_a_second() {
+    let _alone = schedule::alone();
     let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "50"]));
     let services = ["ingest", "enricher", "sink-1", "sink-2"];
     for service in services {

@@ -1,11 +1,10 @@
 //! The console's page in a real browser, on a demo that runs.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::time::{Duration, Instant};
 
 use e2e::browser::{Browser, Look, Page};
 use e2e::demo::{Demo, click_on, expect_exact};
-use e2e::wait_until;
+use e2e::{schedule, wait_until};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -246,6 +245,7 @@ fn titles_are_text_whatever_they_hold_and_nothing_is_asked_of_other_servers() {
 
 #[test]
 fn the_first_edit_is_on_the_page_within_three_seconds_of_the_demos_start() {
+    let _alone = schedule::alone();
     let mut browser = Browser::start();
     let window = browser.window(Look::default());
     // The browser is open before the demo starts, as somebody's is.

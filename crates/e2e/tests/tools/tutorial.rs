@@ -1,5 +1,4 @@
 //! Every command of the course is run, and its output compared.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -56,7 +55,7 @@ chapters! {
 
 /// Command lines of the README and of the course's first page, and what runs each.
 const ELSEWHERE_RUN: [(&str, &str); 9] = [
-    ("make demo", "demo.rs, by the target's own command line, and its output compared"),
+    ("make demo", "embedded/demo.rs, by the target's own command line, and its output compared"),
     ("make test", "this very run"),
     ("make up-offline", "make stack-test: the same files, brought up with --wait"),
     ("export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml", "make stack-test, part course"),
@@ -64,7 +63,7 @@ const ELSEWHERE_RUN: [(&str, &str); 9] = [
     ("make down", "make stack-test: the same, between two parts"),
     ("make build", "make test builds first"),
     ("export PATH=\"$PWD/target/debug:$PATH\"", "every chapter"),
-    ("wiki doctor", "doctor.rs"),
+    ("wiki doctor", "embedded/doctor.rs"),
 ];
 
 #[test]

@@ -1,5 +1,4 @@
 //! Recordings through the whole demo: the table holds exactly their edits, field by field.
-#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,27 @@
+//! Stories and checks that need cargo alone: the embedded broker, the simulator, SQLite.
+//!
+//! They run side by side, but for those that take [`e2e::schedule::alone`].
+#![expect(clippy::unwrap_used, reason = "a story says what broke by panicking")]
+
+mod audit;
+mod bad_input;
+mod commands;
+mod config;
+mod configuration;
+mod console;
+mod contrast;
+mod demo;
+mod doctor;
+mod guard;
+mod kill;
+mod page_api;
+mod recorded;
+mod replicas;
+mod stream_faults;
+mod tail;
+
+/// Left out by `make test-fast`.
+mod long {
+    mod absence;
+    mod resources;
+}
