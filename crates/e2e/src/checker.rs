@@ -89,7 +89,10 @@ pub fn gaps(target: &Target) -> Vec<serde_json::Value> {
     let mut latest: BTreeMap<String, serde_json::Value> = BTreeMap::new();
     for_each_record(target, "wikipedia-gaps", |record| {
         let gap: serde_json::Value = serde_json::from_slice(record.payload().unwrap_or_default()).unwrap_or_default();
-        latest.insert(gap["id"].to_string(), gap);
+        // A request of `wiki backfill` is no gap.
+        if gap["id"].is_string() {
+            latest.insert(gap["id"].to_string(), gap);
+        }
     });
     latest.into_values().collect()
 }

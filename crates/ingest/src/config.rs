@@ -69,6 +69,26 @@ pub struct Config {
     #[command(flatten)]
     pub kafka: KafkaConfig,
     /// The stream.
+    #[command(flatten)]
+    pub stream: StreamConfig,
+    /// What goes where.
+    #[command(flatten)]
+    pub raw: RawConfig,
+    /// Where the very first start begins: now, earliest, or an instant.
+    #[arg(long, env = "WIKI_START", value_name = "START", default_value = "now")]
+    pub start: Start,
+    /// End where Kafka does not answer at the start, instead of waiting for it.
+    #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
+    pub require_healthy: bool,
+    /// Go on where the raw topic once held records and nothing tells where it ended; its sequences start anew.
+    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY")]
+    pub accept_lost_history: bool,
+}
+
+/// The stream, and how its connections are made.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StreamConfig {
+    /// The stream.
     #[arg(
         long,
         env = "WIKI_STREAM_URL",
@@ -80,27 +100,12 @@ pub struct Config {
     /// Where Wikimedia can reach you, for the User-Agent: an e-mail address or a page.
     #[arg(long, env = "WIKI_CONTACT", value_name = "CONTACT", default_value = "")]
     pub contact: String,
-    /// Types of changes that go to the raw topic.
-    #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
-    pub event_types: Vec<String>,
-    /// Types of changes that go to topics of their own.
-    #[arg(long, env = "WIKI_ROUTES", value_name = "TYPE=TOPIC,…", value_delimiter = ',')]
-    pub routes: Vec<Route>,
-    /// Where the very first start begins: now, earliest, or an instant.
-    #[arg(long, env = "WIKI_START", value_name = "START", default_value = "now")]
-    pub start: Start,
     /// How far behind the last event a resume begins, in seconds of log time.
     #[arg(long, env = "WIKI_RESUME_MARGIN_SECONDS", value_name = "SECONDS", default_value_t = 30)]
     pub resume_margin_seconds: u32,
     /// How far back the stream keeps events, in hours. A first start that asks for more and gets less is recorded as a gap.
     #[arg(long, env = "WIKI_STREAM_RETENTION_HOURS", value_name = "HOURS", default_value_t = 168)]
     pub stream_retention_hours: u32,
-    /// Partitions of the topics, where they have to be made.
-    #[arg(long, env = "WIKI_PARTITIONS", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=1000))]
-    pub partitions: i32,
-    /// Copies of the topics, where they have to be made.
-    #[arg(long, env = "WIKI_REPLICATION_FACTOR", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub replication_factor: i32,
     /// A connection without a byte for this long is cut, in milliseconds.
     #[arg(long, env = "WIKI_STREAM_IDLE_MS", value_name = "MS", default_value_t = 45_000)]
     pub stream_idle_ms: u64,
@@ -113,15 +118,26 @@ pub struct Config {
     /// Longest wait before connecting again, in milliseconds.
     #[arg(long, env = "WIKI_BACKOFF_MAX_MS", value_name = "MS", default_value_t = 60_000)]
     pub backoff_max_ms: u64,
-    /// End where Kafka does not answer at the start, instead of waiting for it.
-    #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
-    pub require_healthy: bool,
-    /// Go on where the raw topic once held records and nothing tells where it ended; its sequences start anew.
-    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY")]
-    pub accept_lost_history: bool,
     /// Send the id back as received when resuming. It loses edits; for teaching and for the test that counts them.
     #[arg(long, env = "WIKI_NAIVE_RESUME", hide = true)]
     pub naive_resume: bool,
+}
+
+/// The changes that are kept, and the topics that they go to.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RawConfig {
+    /// Types of changes that go to the raw topic.
+    #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
+    pub event_types: Vec<String>,
+    /// Types of changes that go to topics of their own.
+    #[arg(long, env = "WIKI_ROUTES", value_name = "TYPE=TOPIC,…", value_delimiter = ',')]
+    pub routes: Vec<Route>,
+    /// Partitions of the topics, where they have to be made.
+    #[arg(long, env = "WIKI_PARTITIONS", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub partitions: i32,
+    /// Copies of the topics, where they have to be made.
+    #[arg(long, env = "WIKI_REPLICATION_FACTOR", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub replication_factor: i32,
 }
 
 impl Config {
@@ -130,7 +146,7 @@ impl Config {
     /// # Errors
     /// [`Failure::Config`] in one sentence.
     pub fn check(&self) -> Result<(), Failure> {
-        let partitions = usize::try_from(self.partitions).unwrap_or(0);
+        let partitions = usize::try_from(self.raw.partitions).unwrap_or(0);
         let positions: BTreeMap<String, Vec<i64>> =
             self.raw_topics().into_iter().map(|topic| (topic, vec![LARGEST_SEQ; partitions])).collect();
         let mut state = IngestState { seq: positions, ..IngestState::first(LARGEST_SEQ, &BTreeMap::new()) };
@@ -143,7 +159,7 @@ impl Config {
                  into the {MAX_METADATA_BYTES} bytes that Kafka keeps beside an offset; use fewer partitions or fewer routes"
             )));
         }
-        if self.backoff_min_ms > self.backoff_max_ms {
+        if self.stream.backoff_min_ms > self.stream.backoff_max_ms {
             return Err(Failure::Config(
                 "--backoff-min-ms (or WIKI_BACKOFF_MIN_MS) cannot be above --backoff-max-ms".to_owned(),
             ));
@@ -154,7 +170,7 @@ impl Config {
     /// The names of the streams in the URL.
     #[must_use]
     pub fn streams(&self) -> String {
-        streams_of(&self.stream_url)
+        streams_of(&self.stream.stream_url)
     }
 
     /// The topic of each type of change that is kept.
@@ -162,8 +178,8 @@ impl Config {
     pub fn topic_of_type(&self) -> BTreeMap<String, String> {
         let topics = self.kafka.topics();
         let mut routes: BTreeMap<String, String> =
-            self.event_types.iter().map(|kind| (kind.clone(), topics.raw.clone())).collect();
-        routes.extend(self.routes.iter().map(|route| (route.change_type.clone(), topics.prefixed(&route.topic))));
+            self.raw.event_types.iter().map(|kind| (kind.clone(), topics.raw.clone())).collect();
+        routes.extend(self.raw.routes.iter().map(|route| (route.change_type.clone(), topics.prefixed(&route.topic))));
         routes
     }
 
@@ -178,15 +194,15 @@ impl Config {
     /// The resume margin in milliseconds.
     #[must_use]
     pub fn margin_ms(&self) -> i64 {
-        i64::from(self.resume_margin_seconds) * 1000
+        i64::from(self.stream.resume_margin_seconds) * 1000
     }
 
     /// The bounds of one connection.
     #[must_use]
     pub const fn limits(&self) -> crate::source::Limits {
         crate::source::Limits {
-            connect: Duration::from_millis(self.stream_connect_ms),
-            idle: Duration::from_millis(self.stream_idle_ms),
+            connect: Duration::from_millis(self.stream.stream_connect_ms),
+            idle: Duration::from_millis(self.stream.stream_idle_ms),
         }
     }
 }

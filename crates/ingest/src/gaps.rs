@@ -1,13 +1,15 @@
 //! The gap ledger: what could not be proven whole is written down, and what became of it too. Pure.
 
+use schema::backfill::{Backfill, BackfillStatus};
 use schema::gap::{Gap, GapReason, GapStatus};
 
 use crate::window::IdKey;
 
-/// The gaps that are open.
+/// The gaps that are open, and the stretches that are asked for again.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
     open: Vec<Gap>,
+    requested: Vec<Backfill>,
 }
 
 impl Gaps {
@@ -15,7 +17,23 @@ impl Gaps {
     pub fn learn(&mut self, entry: &[u8]) {
         if let Ok(gap) = serde_json::from_slice::<Gap>(entry) {
             self.note(gap);
+        } else if let Ok(request) = serde_json::from_slice::<Backfill>(entry) {
+            self.note_request(request);
         }
+    }
+
+    /// Takes a request as it is now.
+    pub fn note_request(&mut self, request: Backfill) {
+        self.requested.retain(|known| known.backfill != request.backfill);
+        if request.status == BackfillStatus::Requested {
+            self.requested.push(request);
+        }
+    }
+
+    /// The stretch that is to be read again first.
+    #[must_use]
+    pub fn requested(&self) -> Option<&Backfill> {
+        self.requested.first()
     }
 
     /// Takes a gap as it is now.

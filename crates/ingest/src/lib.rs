@@ -15,12 +15,14 @@
 //! | [`resume`], [`overlap`] (pure) | how a connection asks, and what proves it |
 //! | [`arrival`], [`step`] (pure) | what one event is, and what becomes of it |
 //! | [`gaps`] (pure) | the gap ledger |
+//! | [`backfill`] (pure, but for `known`) | a stretch that is read again |
 //! | [`output`] | what is written and committed together |
 //! | [`worker`] | the loop: the only place where rooms meet |
 //! | [`source`], [`backoff`] (pure) | the connection: bounded transport, frames; when to connect again |
 //! | [`report`] | the stream's status, for the page |
 
 pub mod arrival;
+pub mod backfill;
 pub mod backoff;
 pub mod config;
 pub mod context;
@@ -80,7 +82,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
 
 async fn make_topics(config: &Config, kafka: &Kafka) -> Result<(), Failure> {
     let topics = config.kafka.topics();
-    let (partitions, replication) = (config.partitions, config.replication_factor);
+    let (partitions, replication) = (config.raw.partitions, config.raw.replication_factor);
     let raw_topics = config.raw_topics();
     let dead_letters = [topics.dead_letters_of(&topics.raw), topics.dead_letters_of(&topics.events)];
     let plain = |name, partitions| Wanted { name, partitions, replication, keep: Keep::Week };

@@ -6,7 +6,7 @@ use service::Metrics;
 use crate::source::EndReason;
 
 const KINDS: [&str; 6] = ["edit", "new", "log", "categorize", "canary", "other"];
-const DROPS: [&str; 5] = ["canary", "duplicate", "filtered", "dead_lettered", "unproven"];
+const DROPS: [&str; 6] = ["canary", "duplicate", "filtered", "dead_lettered", "unproven", "outside"];
 const CONNECTS: [&str; 6] = ["ok", "http_4xx", "http_5xx", "tls", "dns", "timeout"];
 const WITNESSES: [&str; 2] = ["seen", "missing"];
 const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -16,34 +16,48 @@ const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 pub struct IngestMetrics {
     /// The connection to the stream.
     pub stream: StreamMetrics,
+    /// What is written.
+    pub write: WriteMetrics,
+    /// The ids that are known.
+    pub known: KnownMetrics,
     /// Parsed events by kind.
     pub received: IntCounterVec,
     /// Body bytes.
     pub bytes: IntCounter,
-    /// Committed records by topic.
-    pub produced: IntCounterVec,
     /// What was not produced, and why.
     pub dropped: IntCounterVec,
-    /// Transactions whose outcome is unknown.
-    pub produce_errors: IntCounterVec,
-    /// First record of a transaction to its commit.
-    pub produce_seconds: HistogramVec,
     /// Age of an event when it is read.
     pub source_delay: Histogram,
-    /// Seen again after a resume.
-    pub duplicates: IntCounter,
     /// Open entries of the gap ledger.
     pub gaps_open: IntGauge,
-    /// Known ids.
-    pub window_ids: IntGauge,
-    /// How far back they reach.
-    pub window_seconds: Gauge,
     /// Whether this replica acts.
     pub acting: IntGauge,
     /// Upstream time of the last event.
     pub last_event: Gauge,
+}
+
+/// What is shown of transactions.
+#[derive(Debug)]
+pub struct WriteMetrics {
+    /// Committed records by topic.
+    pub produced: IntCounterVec,
+    /// Transactions whose outcome is unknown.
+    pub produce_errors: IntCounterVec,
+    /// First record of a transaction to its commit.
+    pub produce_seconds: HistogramVec,
     /// Waiting for room in the producer's queue.
     pub backpressure: Counter,
+}
+
+/// What is shown of the known ids.
+#[derive(Debug)]
+pub struct KnownMetrics {
+    /// Seen again after a resume.
+    pub duplicates: IntCounter,
+    /// Known ids.
+    pub window_ids: IntGauge,
+    /// How far back they reach.
+    pub window_seconds: Gauge,
 }
 
 /// What is shown of the connection to the stream.
@@ -77,10 +91,34 @@ impl IngestMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             stream: StreamMetrics::new(metrics),
+            write: WriteMetrics::new(metrics),
+            known: KnownMetrics::new(metrics),
             received: metrics.counters("wiki_ingest_events_received_total", "Events parsed.", "kind", &KINDS),
             bytes: metrics.counter("wiki_ingest_bytes_received_total", "Bytes of the stream's body."),
-            produced: metrics.open_counters("wiki_ingest_events_produced_total", "Events committed.", &["topic"]),
             dropped: metrics.counters("wiki_ingest_events_dropped_total", "Events not produced.", "reason", &DROPS),
+            source_delay: metrics.histogram(
+                "wiki_ingest_source_delay_seconds",
+                "Age of an event when it is read, in seconds; replays of old events are left out.",
+                &SECONDS,
+            ),
+            gaps_open: metrics.int_gauge("wiki_ingest_gaps_open", "Open entries of the gap ledger."),
+            acting: metrics.int_gauge("wiki_ingest_acting", "Whether this replica is the acting one."),
+            last_event: metrics
+                .gauge("wiki_ingest_last_event_timestamp_seconds", "Log time of the last event, Unix time in seconds."),
+        }
+    }
+
+    /// The label of a type of change.
+    #[must_use]
+    pub fn kind(change_type: &str) -> &'static str {
+        KINDS.into_iter().find(|kind| *kind == change_type).unwrap_or("other")
+    }
+}
+
+impl WriteMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            produced: metrics.open_counters("wiki_ingest_events_produced_total", "Events committed.", &["topic"]),
             produce_errors: metrics.counters(
                 "wiki_ingest_produce_errors_total",
                 "Transactions whose outcome is unknown.",
@@ -93,30 +131,22 @@ impl IngestMetrics {
                 &["topic"],
                 &SECONDS,
             ),
-            source_delay: metrics.histogram(
-                "wiki_ingest_source_delay_seconds",
-                "Age of an event when it is read, in seconds; replays of old events are left out.",
-                &SECONDS,
-            ),
-            duplicates: metrics.counter("wiki_ingest_duplicates_total", "Events seen again after a resume."),
-            gaps_open: metrics.int_gauge("wiki_ingest_gaps_open", "Open entries of the gap ledger."),
-            window_ids: metrics.int_gauge("wiki_ingest_window_ids", "Known ids."),
-            window_seconds: metrics
-                .gauge("wiki_ingest_window_seconds", "How far back the known ids reach, in seconds."),
-            acting: metrics.int_gauge("wiki_ingest_acting", "Whether this replica is the acting one."),
-            last_event: metrics
-                .gauge("wiki_ingest_last_event_timestamp_seconds", "Log time of the last event, Unix time in seconds."),
             backpressure: metrics.float_counter(
                 "wiki_ingest_backpressure_seconds_total",
                 "Seconds spent waiting for room in the producer's queue.",
             ),
         }
     }
+}
 
-    /// The label of a type of change.
-    #[must_use]
-    pub fn kind(change_type: &str) -> &'static str {
-        KINDS.into_iter().find(|kind| *kind == change_type).unwrap_or("other")
+impl KnownMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            duplicates: metrics.counter("wiki_ingest_duplicates_total", "Events seen again after a resume."),
+            window_ids: metrics.int_gauge("wiki_ingest_window_ids", "Known ids."),
+            window_seconds: metrics
+                .gauge("wiki_ingest_window_seconds", "How far back the known ids reach, in seconds."),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use kafka::dead_letter::{self, Origin};
 use kafka::group::offsets_of;
 use kafka::{Error, FencedWriter, GroupMember, Outgoing, TopicPartition};
 use schema::Rejection;
+use schema::backfill::Backfill;
 use schema::gap::Gap;
 use schema::record::{CE_ID, Header, RECEIVED_AT, RawHeaders, SSE_ID};
 
@@ -35,6 +36,15 @@ pub struct Places {
     pub gaps: String,
     /// Names of the streams, for a dead letter's origin.
     pub streams: String,
+}
+
+/// How an event was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// After the fact: its record is marked.
+    pub backfill: bool,
 }
 
 /// What is open.
@@ -78,13 +88,13 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Doubt`]: end the term.
-    pub fn raw(&mut self, arrival: &Arrival, keep: &Keep, seq: i64, now_ms: i64) -> Result<(), Error> {
+    pub fn raw(&mut self, arrival: &Arrival, keep: &Keep, seq: i64, read: Read) -> Result<(), Error> {
         let headers = RawHeaders {
             id: arrival.id.as_str().into(),
             seq,
             sse_id: arrival.sse_id.as_str().into(),
-            received_at_ms: now_ms,
-            backfill: false,
+            received_at_ms: read.at_ms,
+            backfill: read.backfill,
         };
         let [domain, stream, dt] = &keep.meta;
         let headers = headers.to_headers(domain, stream, &keep.change_type, dt);
@@ -121,11 +131,28 @@ impl Output {
     /// # Errors
     /// [`Error::Doubt`]: end the term.
     pub fn gap(&mut self, gap: &Gap) -> Result<(), Error> {
+        self.ledger(&gap.id, gap)
+    }
+
+    /// Writes how far a backfill is, into the same ledger.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`]: end the term.
+    pub fn backfill(&mut self, backfill: &Backfill) -> Result<(), Error> {
+        self.ledger(&backfill.backfill, backfill)
+    }
+
+    fn ledger(&mut self, key: &str, entry: &impl serde::Serialize) -> Result<(), Error> {
         // Strings and integers only: this cannot fail.
-        let value = serde_json::to_vec(gap).unwrap_or_default();
+        let value = serde_json::to_vec(entry).unwrap_or_default();
         let topic = self.places.gaps.clone();
-        let record = Outgoing { topic: &topic, partition: 0, key: gap.id.as_bytes(), value: &value, headers: &[] };
-        self.send(&record)
+        self.send(&Outgoing { topic: &topic, partition: 0, key: key.as_bytes(), value: &value, headers: &[] })
+    }
+
+    /// Whether nothing is open.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.open.since.is_none()
     }
 
     /// Counts an event that was handled, whatever became of it.
@@ -164,17 +191,17 @@ impl Output {
             .and_then(|identity| self.writer.send_offsets(offsets, identity))
             .and_then(|()| self.writer.commit());
         if committed.is_err() {
-            self.metrics.produce_errors.with_label_values(&["doubt"]).inc();
+            self.metrics.write.produce_errors.with_label_values(&["doubt"]).inc();
         }
         committed?;
-        self.metrics.backpressure.inc_by(self.writer.take_waited().as_secs_f64());
+        self.metrics.write.backpressure.inc_by(self.writer.take_waited().as_secs_f64());
         let now = Instant::now();
         let open = std::mem::take(&mut self.open);
         for (topic, count) in open.produced {
-            self.metrics.produced.with_label_values(&[topic.as_str()]).inc_by(count);
+            self.metrics.write.produced.with_label_values(&[topic.as_str()]).inc_by(count);
             if let Some(since) = open.since {
                 let seconds = now.duration_since(since).as_secs_f64();
-                self.metrics.produce_seconds.with_label_values(&[topic.as_str()]).observe(seconds);
+                self.metrics.write.produce_seconds.with_label_values(&[topic.as_str()]).observe(seconds);
             }
         }
         self.state_committed = now;

@@ -259,7 +259,7 @@ impl Config {
     pub fn rules(&self) -> Rules {
         Rules {
             margin_ms: self.margin_ms(),
-            retention_ms: i64::from(self.stream_retention_hours) * 3_600_000,
+            retention_ms: i64::from(self.stream.stream_retention_hours) * 3_600_000,
             most_ids: crate::window::MOST_IDS,
             types: self.topic_of_type().into_keys().collect(),
         }

@@ -27,7 +27,7 @@ impl Report {
     pub fn new(context: &Context) -> Result<Self, Error> {
         let status = SourceStatus {
             replica: context.service.replica.clone(),
-            host: host_of(&context.config.stream_url),
+            host: host_of(&context.config.stream.stream_url),
             connected_at_ms: None,
             trouble: String::new(),
             gaps: 0,

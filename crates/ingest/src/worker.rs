@@ -1,5 +1,6 @@
 //! The acting replica: recover, then read, judge, write, commit until something ends it. Here the rooms meet.
 
+mod backfill;
 mod session;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::recovery;
 use crate::report::{self, Report};
 use crate::source::{End, EndReason, Source};
 use crate::step::Step;
+use backfill::Backfilling;
 
 /// Longest wait for an item: how soon a stop is noticed.
 const ITEM_TIMEOUT: Duration = Duration::from_millis(50);
@@ -44,14 +46,20 @@ struct Worker<'a> {
     context: &'a Context,
     heartbeat: &'a Heartbeat,
     report: Report,
-    routes: Routes,
-    source: Source,
+    stream: Stream,
     output: Output,
     step: Step,
     ledger: Ledger,
+    backfill: Backfilling,
     backoff: Backoff,
     /// For the contrast: the newest id as received.
     last_sse_id: Option<String>,
+}
+
+/// Where connections go, and where what they bring goes.
+struct Stream {
+    source: Source,
+    routes: Routes,
 }
 
 /// Reads the gap ledger again where somebody else wrote into it: an operator accepts a gap.
@@ -63,22 +71,24 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn read_again(&mut self, step: &mut Step) {
+    /// True where there was something new.
+    fn read_again(&mut self, step: &mut Step) -> bool {
         if self.read.elapsed() < LEDGER_EVERY {
-            return;
+            return false;
         }
         self.read = Instant::now();
         let read = self.tail.bounds(&self.topic, 0).and_then(|bounds| {
             if self.end == Some(bounds.end) {
-                return Ok(());
+                return Ok(false);
             }
             *step.gaps() = recovery::open_gaps(&self.tail, &self.topic)?;
             self.end = Some(bounds.end);
-            Ok(())
+            Ok(true)
         });
-        if let Err(error) = read {
+        read.unwrap_or_else(|error| {
             tracing::debug!(error = error.sentence(), "the gap ledger could not be read: trying again later");
-        }
+            false
+        })
     }
 }
 
@@ -117,8 +127,8 @@ impl<'a> Worker<'a> {
             step.prepare_commit();
             output.commit(step.state())?;
         }
-        let (url, runtime) = (&config.stream_url, context.runtime.clone());
-        let source = Source::new(url, &config.contact, config.limits(), &metrics.bytes, runtime)
+        let (url, runtime) = (&config.stream.stream_url, context.runtime.clone());
+        let source = Source::new(url, &config.stream.contact, config.limits(), &metrics.bytes, runtime)
             .map_err(|sentence| TermEnd::Failed(Failure::Config(sentence)))?;
         let positions: BTreeMap<String, i64> =
             step.sources().iter().map(|source| (source.name(), source.time())).collect();
@@ -127,14 +137,17 @@ impl<'a> Worker<'a> {
             context,
             heartbeat,
             report: Report::new(context)?,
-            routes: Routes { topic_of_type: config.topic_of_type(), partitions: recovered.partitions },
-            source,
+            stream: Stream {
+                source,
+                routes: Routes { topic_of_type: config.topic_of_type(), partitions: recovered.partitions },
+            },
             output,
             step,
             ledger: Ledger { tail, topic: topics.gaps, end: None, read: Instant::now() },
+            backfill: Backfilling::default(),
             backoff: Backoff::new(
-                Duration::from_millis(config.backoff_min_ms),
-                Duration::from_millis(config.backoff_max_ms),
+                Duration::from_millis(config.stream.backoff_min_ms),
+                Duration::from_millis(config.stream.backoff_max_ms),
             ),
             last_sse_id: recovered.last_sse_id,
         };
@@ -170,7 +183,7 @@ impl<'a> Worker<'a> {
     /// Where the next connection begins.
     fn resume_at(&mut self) -> ResumeAt {
         let at = self.step.plan(now_ms());
-        if self.context.config.naive_resume
+        if self.context.config.stream.naive_resume
             && let Some(id) = self.last_sse_id.clone()
         {
             return ResumeAt::AsReceived(id);
@@ -195,10 +208,10 @@ impl<'a> Worker<'a> {
         let metrics = &self.context.metrics;
         metrics.gaps_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         let window = self.step.window();
-        metrics.window_ids.set(i64::try_from(window.len()).unwrap_or(i64::MAX));
+        metrics.known.window_ids.set(i64::try_from(window.len()).unwrap_or(i64::MAX));
         let newest = self.step.sources().iter().map(SourceState::time).max();
         if let Some((oldest, newest)) = window.oldest_ms().zip(newest) {
-            metrics.window_seconds.set(seconds(newest - oldest));
+            metrics.known.window_seconds.set(seconds(newest - oldest));
         }
         for source in self.step.sources() {
             metrics.stream.position.with_label_values(&[&source.name()]).set(seconds(source.time()));
@@ -224,7 +237,7 @@ impl<'a> Worker<'a> {
         }
         if stuck == 1 {
             tracing::warn!(
-                margin_seconds = self.context.config.resume_margin_seconds,
+                margin_seconds = self.context.config.stream.resume_margin_seconds,
                 "the connection ended before it showed anything new: asking by offset from here on"
             );
         }

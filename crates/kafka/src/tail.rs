@@ -194,6 +194,27 @@ impl Tail {
         Bounds::of(&self.consumer, topic, partition, ANSWER_LIMIT)
     }
 
+    /// The first offset of each partition whose record is not older than this, Unix milliseconds; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn offsets_since(&self, topic: &str, partitions: i32, ms: i64) -> Result<BTreeMap<i32, Option<i64>>, Error> {
+        let doing = || format!("look up a time in {topic}");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(Error::doubt(doing()))?;
+        }
+        let found = self.consumer.offsets_for_times(list, ANSWER_LIMIT).map_err(Error::doubt(doing()))?;
+        let mut offsets = BTreeMap::new();
+        for at in found.elements() {
+            at.error().map_err(Error::doubt(doing()))?;
+            let offset = if let Offset::Offset(offset) = at.offset() { Some(offset) } else { None };
+            offsets.insert(at.partition(), offset);
+        }
+        Ok(offsets)
+    }
+
     /// Where each partition of a topic begins and ends now; no partitions where there is no such topic.
     ///
     /// # Errors
@@ -287,7 +308,11 @@ impl Tail {
         self.scan_from(&extent.topic, &starts, each)
     }
 
-    fn scan_from(
+    /// Shows every record from each start to the partition's present end.
+    ///
+    /// # Errors
+    /// As [`Tail::scan`].
+    pub fn scan_from(
         &self,
         topic: &str,
         starts: &BTreeMap<i32, i64>,

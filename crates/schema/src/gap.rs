@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One gap; the record's key is its `id`, so that a compacted topic keeps its latest state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Stable over its life: the source topic and the times it was declared with.
+    /// Stable over its life, also where it becomes smaller: the source topic and the times it was declared with.
     pub id: String,
     /// The source topic; entries of older releases name every topic of the stream.
     pub source_topics: Vec<String>,
@@ -116,6 +116,17 @@ impl Gap {
         }
     }
 
+    /// Whether an event of this source topic lies between its sides: by offset where both are known, else by log time.
+    #[must_use]
+    pub fn holds(&self, source_topic: &str, offset: i64, time_ms: i64) -> bool {
+        let side = |edge: Option<&Edge>| edge.and_then(|edge| edge.offset);
+        let is_between = match (side(self.after.as_ref()), side(self.before.as_ref())) {
+            (Some(after), Some(before)) => after < offset && offset < before,
+            _ => self.from_ms < time_ms && time_ms < self.to_ms,
+        };
+        self.is_of(source_topic) && is_between
+    }
+
     /// Whether it is a gap of this source topic.
     #[must_use]
     pub fn is_of(&self, source_topic: &str) -> bool {
@@ -145,6 +156,16 @@ mod tests {
         let followed = |own, next| edge(own, 0).is_followed_by(next);
         assert!(followed(Some(4), Some(5)));
         assert!(!followed(Some(4), Some(6)) && !followed(Some(4), None) && !followed(None, Some(5)));
+    }
+
+    #[test]
+    fn what_lies_between_its_sides_is_held_by_a_gap() {
+        let gap = Gap::between("eqiad.s", edge(Some(4), 500), edge(Some(9), 900), GapReason::NoWitness);
+        let held: Vec<i64> = (3..11).filter(|offset| gap.holds("eqiad.s", *offset, 0)).collect();
+        assert_eq!(held, [5, 6, 7, 8]);
+        assert!(!gap.holds("codfw.s", 5, 600));
+        let gap = Gap::between("eqiad.s", edge(None, 500), edge(Some(9), 900), GapReason::NoWitness);
+        assert!(gap.holds("eqiad.s", 0, 501) && !gap.holds("eqiad.s", 0, 500) && !gap.holds("eqiad.s", 0, 900));
     }
 
     #[test]

@@ -20,10 +20,12 @@
 //! | [`record`] | record headers, and the partition of a key |
 //! | [`sse_id`] | the position that EventStreams puts into each SSE `id:` |
 //! | [`gap`] | an entry of the gap ledger |
+//! | [`backfill`] | a request to read a stretch of the stream again |
 //! | [`control`] | what a sink says of itself |
 //! | [`topics`] | topic names |
 //! | [`rejection`] | why something cannot be read |
 
+pub mod backfill;
 pub mod control;
 pub mod edit;
 pub mod event;

@@ -14,6 +14,8 @@ pub struct Cluster {
     pub is_second: bool,
     /// It lacks so many of the last events of each topic.
     pub lag: u64,
+    /// It no longer holds what is older than this.
+    pub held_seconds: Option<u32>,
 }
 
 impl Cluster {
@@ -21,6 +23,12 @@ impl Cluster {
     #[must_use]
     pub const fn offset(self, offset: i64) -> i64 {
         if self.is_second { offset + CLUSTER_SHIFT } else { offset }
+    }
+
+    /// The log time of the first events that it still holds.
+    #[must_use]
+    pub fn oldest_ms(self, now_ms: i64) -> i64 {
+        self.held_seconds.map_or(i64::MIN, |seconds| now_ms - i64::from(seconds) * 1000)
     }
 }
 

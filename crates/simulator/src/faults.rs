@@ -50,6 +50,9 @@ pub struct Faults {
     /// How many of the last events of each topic the second cluster lacks.
     #[arg(long, env = "WIKI_SIMULATOR_CLUSTER_LAG", value_name = "EVENTS", default_value_t = 0)]
     pub cluster_lag: u64,
+    /// Serve nothing that is older than this, as if it were forgotten.
+    #[arg(long, env = "WIKI_SIMULATOR_HELD_SECONDS", value_name = "SECONDS")]
+    pub held_seconds: Option<u32>,
     /// Make new events in the other data centre.
     #[arg(long, env = "WIKI_SIMULATOR_SWITCHED")]
     pub switched: bool,
@@ -72,6 +75,7 @@ impl Default for Faults {
             frozen: false,
             second_cluster: false,
             cluster_lag: 0,
+            held_seconds: None,
             switched: false,
         }
     }
@@ -81,6 +85,6 @@ impl Faults {
     /// The cluster that serves.
     #[must_use]
     pub const fn cluster(&self) -> Cluster {
-        Cluster { is_second: self.second_cluster, lag: self.cluster_lag }
+        Cluster { is_second: self.second_cluster, lag: self.cluster_lag, held_seconds: self.held_seconds }
     }
 }

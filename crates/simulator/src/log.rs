@@ -330,14 +330,17 @@ impl Log {
     /// The first place whose log time is `time_ms` or later, in log order, as `offsetsForTimes` finds it; the
     /// latest where there is none.
     #[must_use]
-    pub fn place_for_time(&self, topic: usize, time_ms: i64) -> u64 {
+    pub fn place_for_time(&self, topic: usize, time_ms: i64, cluster: Cluster) -> u64 {
+        let time_ms = time_ms.max(cluster.oldest_ms(self.now_ms()));
         self.place_where(topic, |entry| entry.log_time_ms >= time_ms)
     }
 
     /// The place of a Kafka offset of a cluster; −1 is the latest, one outside the log the latest too.
     #[must_use]
     pub fn place_for_offset(&self, topic: usize, offset: i64, cluster: Cluster) -> u64 {
-        self.place_where(topic, |entry| offset >= 0 && cluster.offset(entry.offset) == offset)
+        let oldest_ms = cluster.oldest_ms(self.now_ms());
+        let is_it = |entry: &Entry| offset >= 0 && cluster.offset(entry.offset) == offset;
+        self.place_where(topic, |entry| is_it(entry) && entry.log_time_ms >= oldest_ms)
     }
 
     /// A cursor for resolved positions; `connection` decides which topic is fetched first.
@@ -385,10 +388,10 @@ mod tests {
     #[test]
     fn a_time_is_found_in_log_order_not_sorted_order() {
         let log = log(&[10, 30, 20, 40]);
-        assert_eq!(log.place_for_time(0, 25), 1);
-        assert_eq!(log.place_for_time(0, 31), 3);
-        assert_eq!(log.place_for_time(0, 99), 4);
-        assert_eq!(log.place_for_time(1, 0), 0);
+        assert_eq!(log.place_for_time(0, 25, Cluster::default()), 1);
+        assert_eq!(log.place_for_time(0, 31, Cluster::default()), 3);
+        assert_eq!(log.place_for_time(0, 99, Cluster::default()), 4);
+        assert_eq!(log.place_for_time(1, 0, Cluster::default()), 0);
     }
 
     #[test]
@@ -434,8 +437,8 @@ mod tests {
     fn a_second_cluster_numbers_otherwise_and_lags() {
         let mut log = generated(100_000);
         log.grow(500);
-        let second = Cluster { is_second: true, lag: 10 };
-        let place = log.place_for_time(0, 0);
+        let second = Cluster { is_second: true, lag: 10, held_seconds: None };
+        let place = log.place_for_time(0, 0, Cluster::default());
         let (here, there) = (log.offset_at(0, place, Cluster::default()), log.offset_at(0, place, second));
         assert_ne!(here, there);
         assert_eq!(log.place_for_offset(0, there, second), place);

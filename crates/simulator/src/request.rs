@@ -127,7 +127,7 @@ pub fn plan(
         let index = log.topics().iter().position(|topic| *topic == asked.topic);
         let place = index.map(|index| match (asked.offset, asked.timestamp) {
             (Some(offset), _) => log.place_for_offset(index, offset, cluster),
-            (None, Some(time)) => log.place_for_time(index, time),
+            (None, Some(time)) => log.place_for_time(index, time, cluster),
             (None, None) => log.latest(index),
         });
         let offset = match (index, place) {
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use crate::generator::{Generator, Making};
 
-    const FIRST: (Cluster, u64) = (Cluster { is_second: false, lag: 0 }, 0);
+    const FIRST: (Cluster, u64) = (Cluster { is_second: false, lag: 0, held_seconds: None }, 0);
 
     fn log() -> Log {
         let mut log = Log::generated(Generator::new(1, 1_700_000_000_000, Making::default()), None, 3600);

@@ -113,12 +113,12 @@ impl Simulator {
         self.shared.log().stop_growing();
     }
 
-    /// Ids of this kind that were made, sent or not; `None` where there were too many to list.
+    /// Events of this kind that were made, sent or not; `None` where there were too many to list.
     #[must_use]
-    pub fn made_ids(&self, kind: &str) -> Option<Vec<String>> {
+    pub fn made(&self, kind: &str) -> Option<Vec<Made>> {
         let log = self.shared.log();
         let made = log.made()?;
-        Some(made.filter(|made| made.kind == kind).map(|made| made.id.clone()).collect())
+        Some(made.filter(|made| made.kind == kind).cloned().collect())
     }
 }
 

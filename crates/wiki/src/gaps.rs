@@ -71,7 +71,7 @@ pub(crate) fn open(tail: &Tail, topic: &str) -> Result<usize, Failure> {
 }
 
 /// The latest state of every gap, by its id; none where there is no ledger yet.
-fn read(tail: &Tail, topic: &str) -> Result<BTreeMap<String, Gap>, Failure> {
+pub(crate) fn read(tail: &Tail, topic: &str) -> Result<BTreeMap<String, Gap>, Failure> {
     let mut gaps = BTreeMap::new();
     tail.scan(topic, |record| {
         if let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) {
@@ -140,7 +140,7 @@ fn accept(kafka: &Kafka, id: &str, yes: bool) -> Result<(), Failure> {
 }
 
 /// Writes an entry of the ledger and waits until it is there.
-fn write(kafka: &Kafka, key: &str, value: &str) -> Result<(), Failure> {
+pub(crate) fn write(kafka: &Kafka, key: &str, value: &str) -> Result<(), Failure> {
     let topic = kafka.config().topics().gaps;
     let refused = |error: rdkafka::error::KafkaError| {
         Failure::Runtime(format!(
@@ -150,7 +150,11 @@ fn write(kafka: &Kafka, key: &str, value: &str) -> Result<(), Failure> {
     let producer: BaseProducer = kafka.console_producer().create().map_err(refused)?;
     producer.send(BaseRecord::to(&topic).partition(0).key(key).payload(value)).map_err(|(error, _)| refused(error))?;
     producer.flush(WRITE_LIMIT).map_err(refused)?;
-    if ledger(kafka)?.get(key).is_some_and(|gap| gap.status == GapStatus::Accepted) {
+    let mut is_there = false;
+    let tail = kafka.tail().map_err(|error| failed(&error))?;
+    tail.scan(&topic, |record| is_there |= record.payload() == Some(value.as_bytes()))
+        .map_err(|error| failed(&error))?;
+    if is_there {
         return Ok(());
     }
     Err(Failure::Runtime(format!("the gap ledger {topic} was not written: the user needs the right to write it")))
@@ -176,6 +180,6 @@ const fn status_of(status: GapStatus) -> &'static str {
 }
 
 /// An instant for people.
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }

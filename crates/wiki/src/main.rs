@@ -1,6 +1,7 @@
 //! The operator's command.
 
 mod audit;
+mod backfill;
 mod cli;
 mod consume;
 mod demo;

@@ -24,4 +24,5 @@ mod tail;
 mod long {
     mod absence;
     mod resources;
+    mod retention;
 }

@@ -23,7 +23,7 @@ use crate::overlap::{Asked, Attempts, Overlap, Phase};
 use crate::position::{AHEAD_MS, IngestState, Last, ResumeAt, SourceState};
 use crate::resume::{Mode, Resume};
 use crate::source::refusal::Refusal;
-use crate::window::{KeptUnder, Window};
+use crate::window::{IdKey, KeptUnder, Window};
 
 /// The settings that decide.
 #[derive(Clone, Debug)]
@@ -131,6 +131,12 @@ impl Step {
     #[must_use]
     pub const fn state(&self) -> &IngestState {
         &self.state
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Known ids.
@@ -265,7 +271,7 @@ impl Step {
     }
 
     fn is_known(&self, arrival: &Arrival) -> bool {
-        self.window.contains(arrival.key) || self.state.odd.iter().any(|(id, _)| *id == arrival.key.0)
+        self.knows(arrival.key)
     }
 
     /// Whether a log time may move a position.
@@ -286,6 +292,19 @@ impl Step {
         for kept in kept.into_iter().skip(1) {
             self.window.keep(key, kept);
         }
+    }
+
+    /// Whether live reading knows an id.
+    #[must_use]
+    pub fn knows(&self, id: IdKey) -> bool {
+        self.window.contains(id) || self.state.odd.iter().any(|(known, _)| *known == id.0)
+    }
+
+    /// Writes an event that a backfill found missing. It moves no position, and is known under its own time.
+    pub fn backfill(&mut self, arrival: Arrival, out: &mut Vec<Outcome>) {
+        let source = self.state.source(&arrival.place.topic, arrival.place.partition).unwrap_or(0);
+        let kept = KeptUnder { source, time_ms: arrival.place.time_ms.unwrap_or(0) };
+        self.write(arrival, kept, out);
     }
 
     fn kept_under(&self, source: usize, time_ms: Option<i64>) -> KeptUnder {

@@ -1,6 +1,6 @@
 //! The judge in a world that does to it whatever a stream can do.
 
-use super::world::{Client, Disturbances, Verdict, World, judge};
+use super::world::{Client, Disturbances, Server, Verdict, World, judge};
 
 /// Cases of each kind of disturbance.
 const CASES: u64 = 2_500;
@@ -61,10 +61,7 @@ const BASE: Disturbances = Disturbances {
     ahead: 0,
     future: 0,
     retention: 0,
-    cluster: 0,
-    lag: false,
-    latest: 0,
-    not_served: 0,
+    server: Server { cluster: 0, lag: false, latest: 0, not_served: 0 },
 };
 
 #[test]
@@ -99,20 +96,20 @@ fn all_of_these() {
 
 #[test]
 fn a_second_cluster_with_other_offsets_that_lags() {
-    holds(Disturbances { cluster: 500, lag: true, ..BASE });
+    holds(Disturbances { server: Server { cluster: 500, lag: true, ..BASE.server }, ..BASE });
 }
 
 #[test]
 fn a_second_cluster_and_times_back_and_a_stream_that_forgets() {
-    holds(Disturbances { cluster: 500, lag: true, back: 10, retention: 200, ..BASE });
+    holds(Disturbances { back: 10, retention: 200, server: Server { cluster: 500, lag: true, ..BASE.server }, ..BASE });
 }
 
 #[test]
 fn positions_are_refused() {
-    holds(Disturbances { latest: 300, retention: 150, ..BASE });
+    holds(Disturbances { retention: 150, server: Server { latest: 300, ..BASE.server }, ..BASE });
 }
 
 #[test]
 fn a_topic_is_not_served_for_a_while() {
-    holds(Disturbances { not_served: 300, ..BASE });
+    holds(Disturbances { server: Server { not_served: 300, ..BASE.server }, ..BASE });
 }

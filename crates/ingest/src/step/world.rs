@@ -62,6 +62,12 @@ pub(super) struct Disturbances {
     pub(super) ahead: u64,
     pub(super) future: u64,
     pub(super) retention: u64,
+    pub(super) server: Server,
+}
+
+/// What the server may do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Server {
     pub(super) cluster: u64,
     pub(super) lag: bool,
     pub(super) latest: u64,
@@ -93,10 +99,15 @@ pub(super) struct World {
     pub(super) base: [usize; 2],
     primary: usize,
     made: u64,
-    second_cluster: bool,
+    cluster: Cluster,
+    next_canary: i64,
+}
+
+/// The cluster that serves.
+struct Cluster {
+    is_second: bool,
     shift: [i64; 2],
     lag: usize,
-    next_canary: i64,
 }
 
 /// One event as a connection shows it.
@@ -116,7 +127,8 @@ impl World {
         let mut random = Random(seed);
         // Numbers of two clusters are never close: an offset that another cluster gives to the event behind the last
         // handled one would hide what was lost between (docs/correctness.md).
-        let shift = if may.cluster > 0 { [random.pick(&[0, 10_000]), random.pick(&[0, 20_000])] } else { [0, 0] };
+        let shift =
+            if may.server.cluster > 0 { [random.pick(&[0, 10_000]), random.pick(&[0, 20_000])] } else { [0, 0] };
         let now = 1_000_000;
         let next_canary = now + random.between(1, 300);
         Self {
@@ -127,9 +139,7 @@ impl World {
             base: [0, 0],
             primary: 0,
             made: 0,
-            second_cluster: false,
-            shift,
-            lag: 0,
+            cluster: Cluster { is_second: false, shift, lag: 0 },
             next_canary,
         }
     }
@@ -177,9 +187,9 @@ impl World {
         if self.random.chance(self.may.switch) {
             self.primary = 1 - self.primary;
         }
-        if self.random.chance(self.may.cluster) {
-            self.second_cluster = !self.second_cluster;
-            self.lag = if self.may.lag { self.random.pick(&[0, 0, 3, 10]) } else { 0 };
+        if self.random.chance(self.may.server.cluster) {
+            self.cluster.is_second = !self.cluster.is_second;
+            self.cluster.lag = if self.may.server.lag { self.random.pick(&[0, 0, 3, 10]) } else { 0 };
         }
         if self.random.chance(self.may.retention) {
             for topic in [0, 1] {
@@ -190,20 +200,20 @@ impl World {
     }
 
     pub(super) fn calm(&mut self) {
-        self.lag = 0;
+        self.cluster.lag = 0;
         self.may = Disturbances::default();
         self.now += 3 * MARGIN + 5 * AHEAD_MS / SECOND;
     }
 
     /// What the present cluster shows of a topic.
     fn view(&self, topic: usize) -> Vec<Shown> {
-        let shift = if self.second_cluster { self.shift[topic] } else { 0 };
+        let shift = if self.cluster.is_second { self.cluster.shift[topic] } else { 0 };
         let held = self.logs[topic].iter().enumerate().skip(self.base[topic]);
         let shown =
             held.map(|(place, made)| Shown { topic, made: *made, offset: i64::try_from(place).unwrap() + shift });
         let mut shown: Vec<Shown> = shown.collect();
-        if self.second_cluster {
-            shown.truncate(shown.len().saturating_sub(self.lag));
+        if self.cluster.is_second {
+            shown.truncate(shown.len().saturating_sub(self.cluster.lag));
         }
         shown
     }
@@ -369,13 +379,13 @@ impl Client {
     pub(super) fn connection(&mut self, world: &mut World, cut: usize, kill: usize, every: usize) -> bool {
         self.ids = [None; 2];
         let mut at = self.step.plan(world.now * SECOND);
-        if world.may.latest > 0 && world.random.chance(world.may.latest) {
+        if world.may.server.latest > 0 && world.random.chance(world.may.server.latest) {
             // The header is refused, each topic alone too, then since: what is left is the latest.
             while at != ResumeAt::Latest && self.step.refused(&Refusal::InvalidAssignment) {
                 at = self.step.plan(world.now * SECOND);
             }
         }
-        if world.may.not_served > 0 && world.random.chance(world.may.not_served) {
+        if world.may.server.not_served > 0 && world.random.chance(world.may.server.not_served) {
             let available = vec![TOPICS[usize::from(world.random.chance(500))].to_owned()];
             self.step.refused(&Refusal::TopicNotAvailable(available));
             at = self.step.plan(world.now * SECOND);

@@ -1,7 +1,7 @@
 //! One connection, from its opening to its end.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka::group_metrics::seconds_since;
 use schema::gap::{Gap, GapStatus};
@@ -11,6 +11,7 @@ use super::{ITEM_TIMEOUT, Over, Worker, now_ms, seconds};
 use crate::arrival::{Arrival, Reader, What};
 use crate::error::TermEnd;
 use crate::metrics::IngestMetrics;
+use crate::output::Read;
 use crate::position::ResumeAt;
 use crate::source::{Connection, Item};
 use crate::step::{Next, Outcome};
@@ -61,9 +62,9 @@ impl Filtered {
 impl Worker<'_> {
     /// Reads one connection to its end.
     pub(super) fn connection(&mut self, at: &ResumeAt, stop: &CancellationToken) -> Result<Over, TermEnd> {
-        let mut connection: Connection = self.source.connect(at);
+        let mut connection: Connection = self.stream.source.connect(at);
         let mut session = Session {
-            reader: Reader::new(self.routes.clone()),
+            reader: Reader::new(self.stream.routes.clone()),
             last_event: Instant::now(),
             ahead_ms: 0,
             filtered: Filtered::default(),
@@ -71,7 +72,8 @@ impl Worker<'_> {
         while !stop.is_cancelled() {
             self.heartbeat.beat();
             let now = Instant::now();
-            let item = connection.next(&self.context.runtime, self.output.patience(now, ITEM_TIMEOUT));
+            let patience = if self.backfill.is_reading() { Duration::ZERO } else { ITEM_TIMEOUT };
+            let item = connection.next(&self.context.runtime, self.output.patience(now, patience));
             self.report.passed();
             let idle = now.duration_since(session.last_event).as_secs_f64();
             self.context.metrics.stream.idle_seconds.set(idle);
@@ -94,8 +96,11 @@ impl Worker<'_> {
             if next == Next::Reconnect {
                 return Ok(Over::Reconnect);
             }
+            self.backfill_turn()?;
             if self.output.is_due(Instant::now()) {
                 self.commit()?;
+            } else if self.output.is_empty() && self.ledger.read_again(&mut self.step) {
+                self.show();
             }
         }
         Ok(Over::Stopped)
@@ -117,19 +122,19 @@ impl Worker<'_> {
         self.observe(&arrival);
         if let Some(types) = session.filtered.note(&arrival.what) {
             tracing::warn!(
-                kept = ?self.routes.topic_of_type.keys().collect::<Vec<_>>(),
+                kept = ?self.stream.routes.topic_of_type.keys().collect::<Vec<_>>(),
                 seen = ?types,
                 "the first {ALL_FILTERED} changes were all of types that are not kept: check --event-types"
             );
         }
-        if self.context.config.naive_resume {
+        if self.context.config.stream.naive_resume {
             self.last_sse_id = Some(arrival.sse_id.clone());
         }
         let mut outcomes = Vec::with_capacity(1);
         let next = self.step.judge(arrival, now_ms() + session.ahead_ms, &mut outcomes);
         self.output.handled();
         for outcome in outcomes {
-            self.carry_out(outcome)?;
+            self.carry_out(outcome, false)?;
         }
         if self.step.has_new() {
             self.backoff.reset();
@@ -137,13 +142,14 @@ impl Worker<'_> {
         Ok(next)
     }
 
-    fn carry_out(&mut self, outcome: Outcome) -> Result<(), TermEnd> {
+    /// Writes and counts what became of an event of the stream, or of a `backfill`.
+    pub(super) fn carry_out(&mut self, outcome: Outcome, backfill: bool) -> Result<(), TermEnd> {
         let metrics = &self.context.metrics;
         let dropped = |reason: &str| metrics.dropped.with_label_values(&[reason]).inc();
         match outcome {
             Outcome::Emit(arrival, seq) => {
                 if let What::Keep(keep) = &arrival.what {
-                    self.output.raw(&arrival, keep, seq, now_ms())?;
+                    self.output.raw(&arrival, keep, seq, Read { at_ms: now_ms(), backfill })?;
                 }
             }
             Outcome::Reject(arrival) => {
@@ -156,7 +162,7 @@ impl Worker<'_> {
             Outcome::Skip(What::Canary) => dropped("canary"),
             Outcome::Skip(_) => dropped("filtered"),
             Outcome::Repeat => {
-                metrics.duplicates.inc();
+                metrics.known.duplicates.inc();
                 dropped("duplicate");
             }
             Outcome::Held => {}
@@ -187,15 +193,20 @@ impl Worker<'_> {
         Ok(self.output.gap(gap)?)
     }
 
-    fn observe(&self, arrival: &Arrival) {
-        let metrics = &self.context.metrics;
+    /// Counts what came, live or again.
+    pub(super) fn count(&self, arrival: &Arrival) {
         let kind = match &arrival.what {
             What::Canary => "canary",
             What::Keep(keep) => IngestMetrics::kind(&keep.change_type),
             What::Filtered(kind) => IngestMetrics::kind(kind),
             What::Reject(_) => "other",
         };
-        metrics.received.with_label_values(&[kind]).inc();
+        self.context.metrics.received.with_label_values(&[kind]).inc();
+    }
+
+    fn observe(&self, arrival: &Arrival) {
+        self.count(arrival);
+        let metrics = &self.context.metrics;
         let Some(time_ms) = arrival.place.time_ms else { return };
         if arrival.what == What::Canary {
             metrics.stream.canary_time.with_label_values(&[&arrival.place.topic]).set(seconds(time_ms));

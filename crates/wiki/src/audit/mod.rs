@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use kafka::{Headers, Kafka, KafkaConfig, Tail};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use schema::gap::GapStatus;
 use schema::record::{CE_ID, HeaderSource as _, SEQ};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use service::{Failure, Metrics};
 use sink::config::WriterKind;
@@ -88,6 +89,8 @@ pub(crate) struct Report {
     /// Published a moment ago, and not stored yet.
     under_way: usize,
     missing: usize,
+    /// Missing within a gap whose loss an operator accepted.
+    accepted: usize,
     double: usize,
     extra: usize,
     gaps: usize,
@@ -126,6 +129,9 @@ impl fmt::Display for Report {
         writeln!(f, "dead letters  {:>9}", self.dead_letters)?;
         if self.under_way > 0 {
             writeln!(f, "under way     {:>9}  (published within the last {} s)", self.under_way, UNDER_WAY.as_secs())?;
+        }
+        if self.accepted > 0 {
+            writeln!(f, "accepted      {:>9}  (missing in gaps whose loss was accepted)", self.accepted)?;
         }
         if self.loose.is_empty() {
             writeln!(f, "sequences         dense")?;
@@ -196,7 +202,7 @@ fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) ->
 }
 
 /// Takes the audit; `made` is what the stream's server says it made.
-pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&BTreeSet<String>>) -> Result<Report, Failure> {
+pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
@@ -206,7 +212,7 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&BTreeSet<String>>
     let enriched = Ids::of(&tail, &topics.events, young_ms)?;
     let raw = Ids::of(&tail, &topics.raw, young_ms)?;
     let mut report = Report {
-        made: made.map(BTreeSet::len),
+        made: made.map(HashMap::len),
         raw: raw.times.len(),
         enriched: enriched.times.len(),
         loose: raw.loose.iter().chain(&enriched.loose).take(5).cloned().collect(),
@@ -227,17 +233,24 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&BTreeSet<String>>
     }
     report.stored = stored.times.len();
     let expected: BTreeSet<&String> = match made {
-        Some(made) => made.iter().collect(),
+        Some(made) => made.keys().collect(),
         None => raw.times.keys().collect(),
     };
+    let gaps = gaps::read(&tail, &topics.gaps)?;
     let unstored = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id));
     // A server that is asked what it made makes no more: nothing is under way.
     let is_under_way = |id: &&&String| made.is_none() && raw.young.contains(**id);
+    let is_accepted = |id: &&&String| {
+        let place = made.and_then(|made| made.get(**id)).filter(|_| !raw.times.contains_key(**id));
+        let mut accepted = gaps.values().filter(|gap| gap.status == GapStatus::Accepted);
+        place.is_some_and(|place| accepted.any(|gap| gap.holds(&place.topic, place.offset, place.log_time_ms)))
+    };
     report.under_way = unstored.clone().filter(is_under_way).count();
-    report.missing = unstored.count() - report.under_way;
+    report.accepted = unstored.clone().filter(is_accepted).count();
+    report.missing = unstored.count() - report.under_way - report.accepted;
     report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
     report.double = raw.repeats() + enriched.repeats() + stored.repeats();
-    report.gaps = gaps::open(&tail, &topics.gaps)?;
+    report.gaps = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
     report.loose.extend(stored.loose);
     Ok(report)
 }
@@ -258,14 +271,11 @@ fn expect_same_topic(tail: &Tail, events: &str, stored: &[String]) -> Result<(),
     }
 }
 
-#[derive(Deserialize)]
-struct MadeLine {
-    id: String,
-    kind: String,
-}
+/// What a simulator made, by id.
+pub(crate) type Made = HashMap<String, simulator::log::Made>;
 
 /// Asks a simulator which ids it made, sent or not.
-pub(crate) async fn ask(url: &str, types: &[String]) -> Result<BTreeSet<String>, Failure> {
+pub(crate) async fn ask(url: &str, types: &[String]) -> Result<Made, Failure> {
     let failed = |error: reqwest::Error| {
         Failure::Unavailable(format!("the simulator at {url} does not answer: {error}; check --simulator"))
     };
@@ -273,6 +283,6 @@ pub(crate) async fn ask(url: &str, types: &[String]) -> Result<BTreeSet<String>,
     let _ = rustls::crypto::ring::default_provider().install_default();
     let response = reqwest::get(format!("{}/made", url.trim_end_matches('/'))).await.map_err(failed)?;
     let body = response.error_for_status().map_err(failed)?.text().await.map_err(failed)?;
-    let lines = body.lines().filter_map(|line| serde_json::from_str::<MadeLine>(line).ok());
-    Ok(lines.filter(|line| types.contains(&line.kind)).map(|line| line.id).collect())
+    let lines = body.lines().filter_map(|line| serde_json::from_str::<simulator::log::Made>(line).ok());
+    Ok(lines.filter(|line| types.contains(&line.kind)).map(|line| (line.id.clone(), line)).collect())
 }

@@ -187,10 +187,10 @@ fn start_services(
 ) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let mut ingest_config: ingest::Config = defaults()?;
     ingest_config.kafka = kafka.clone();
-    ingest_config.replication_factor = options.replication_factor;
-    ingest_config.stream_url = source.url();
+    ingest_config.raw.replication_factor = options.replication_factor;
+    ingest_config.stream.stream_url = source.url();
     ingest_config.start = source.start();
-    ingest_config.contact.clone_from(&options.contact);
+    ingest_config.stream.contact.clone_from(&options.contact);
     let mut enricher_config: enricher::Config = defaults()?;
     enricher_config.kafka = kafka.clone();
     enricher_config.rebalance = options.rebalance;

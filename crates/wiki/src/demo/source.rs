@@ -14,6 +14,7 @@ use simulator::config::Rate;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Options;
+use crate::audit::Made;
 
 /// The public stream.
 const LIVE_URL: &str = "https://stream.wikimedia.org/v2/stream/recentchange";
@@ -118,9 +119,9 @@ impl Source {
     }
 
     /// The edits that were made, where it can be known.
-    pub(crate) fn made(&self) -> Option<BTreeSet<String>> {
+    pub(crate) fn made(&self) -> Option<Made> {
         let simulator = self.simulator.as_ref()?;
-        Some(simulator.made_ids("edit")?.into_iter().collect())
+        Some(simulator.made("edit")?.into_iter().map(|made| (made.id.clone(), made)).collect())
     }
 }
 
