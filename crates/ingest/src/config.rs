@@ -7,12 +7,6 @@ use std::time::Duration;
 use kafka::KafkaConfig;
 use service::Failure;
 
-use crate::position::IngestState;
-
-/// Kafka's default limit for the metadata of a committed offset.
-const MAX_METADATA_BYTES: usize = 4096;
-/// As long as a sequence number or a time gets.
-const LARGEST_SEQ: i64 = 9_999_999_999_999;
 
 /// Where the very first start begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,19 +140,6 @@ impl Config {
     /// # Errors
     /// [`Failure::Config`] in one sentence.
     pub fn check(&self) -> Result<(), Failure> {
-        let partitions = usize::try_from(self.raw.partitions).unwrap_or(0);
-        let positions: BTreeMap<String, Vec<i64>> =
-            self.raw_topics().into_iter().map(|topic| (topic, vec![LARGEST_SEQ; partitions])).collect();
-        let mut state = IngestState { seq: positions, ..IngestState::first(LARGEST_SEQ, &BTreeMap::new()) };
-        for topic in schema::sse_id::source_topics(&self.streams()) {
-            state.source_or_new(&topic, 0, LARGEST_SEQ);
-        }
-        if state.to_metadata().len() > MAX_METADATA_BYTES {
-            return Err(Failure::Config(format!(
-                "--partitions (or WIKI_PARTITIONS) cannot be \"{partitions}\": the positions of all raw topics have to fit \
-                 into the {MAX_METADATA_BYTES} bytes that Kafka keeps beside an offset; use fewer partitions or fewer routes"
-            )));
-        }
         if self.stream.backoff_min_ms > self.stream.backoff_max_ms {
             return Err(Failure::Config(
                 "--backoff-min-ms (or WIKI_BACKOFF_MIN_MS) cannot be above --backoff-max-ms".to_owned(),

@@ -25,6 +25,9 @@ const MAX_OPEN: Duration = Duration::from_millis(100);
 /// The position is committed this often, records or not: hours without an edit must not cost a long replay.
 const STATE_EVERY: Duration = Duration::from_secs(60);
 
+/// Key of a state that is a record.
+const STATE_KEY: &[u8] = b"state";
+
 /// Where records go that are no edits.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -182,9 +185,14 @@ impl Output {
     /// [`Error::Doubt`]: it may be committed or not; end the term.
     pub fn commit(&mut self, state: &IngestState) -> Result<(), Error> {
         self.writer.begin()?;
-        // The topic is empty: the offset means nothing, the metadata is the point.
-        let position = TopicPartition { topic: self.places.ingest.clone(), partition: 0 };
-        let offsets = offsets_of(&[(position, 0, state.to_metadata())])?;
+        let topic = self.places.ingest.clone();
+        let (metadata, record) = state.to_metadata();
+        if let Some(text) = record {
+            let value = text.as_bytes();
+            self.writer.send(&Outgoing { topic: &topic, partition: 0, key: STATE_KEY, value, headers: &[] })?;
+        }
+        // Nobody reads the topic from an offset: the metadata is the point.
+        let offsets = offsets_of(&[(TopicPartition { topic, partition: 0 }, 0, metadata)])?;
         let committed = self
             .member
             .identity()

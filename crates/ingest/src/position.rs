@@ -14,6 +14,10 @@ const FORM: u32 = 1;
 /// Margins that known ids reach behind a position: one for the resume, one for its second attempt, one for events that
 /// follow a position in the log with an older time.
 pub const REACH_MARGINS: i64 = 3;
+/// What Kafka keeps beside an offset (`offset.metadata.max.bytes`).
+const MAX_METADATA_BYTES: usize = 4096;
+/// The metadata of a state that is longer: it is the last record of `wikipedia-ingest`.
+const IN_RECORD: &str = r#"{"v":1,"in_record":true}"#;
 /// How far ahead of the clock a log time may be.
 pub const AHEAD_MS: i64 = 300_000;
 /// Ids of events with untrusted times that travel in the state.
@@ -145,17 +149,30 @@ impl IngestState {
         }
     }
 
-    /// Reads what a commit carries; `None` where it is not of this form.
+    /// Reads a state; `None` where it is not of this form.
     #[must_use]
     pub fn parse(metadata: &str) -> Option<Self> {
         serde_json::from_str(metadata).ok().filter(|state: &Self| state.v == FORM)
     }
 
-    /// The metadata of a commit.
+    /// The state as text.
     #[must_use]
-    pub fn to_metadata(&self) -> String {
+    pub fn to_text(&self) -> String {
         // Strings and integers only: this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The metadata of a commit, and the record that goes with it where the state is too long for that.
+    #[must_use]
+    pub fn to_metadata(&self) -> (String, Option<String>) {
+        let text = self.to_text();
+        if text.len() <= MAX_METADATA_BYTES { (text, None) } else { (IN_RECORD.to_owned(), Some(text)) }
+    }
+
+    /// Whether metadata says that the state is the last record of `wikipedia-ingest`.
+    #[must_use]
+    pub fn is_in_record(metadata: &str) -> bool {
+        metadata == IN_RECORD
     }
 
     /// The next sequence number of a partition.
@@ -294,7 +311,7 @@ mod tests {
         state.set_floors(&BTreeMap::from([(("raw".to_owned(), 1), 1)]));
         state.summarise();
         assert_eq!((state.t, state.floor("raw", 1), state.floor("raw", 0)), (10, Some(1), Some(0)));
-        assert_eq!(IngestState::parse(&state.to_metadata()), Some(state));
+        assert_eq!(IngestState::parse(&state.to_text()), Some(state));
     }
 
     #[test]
@@ -332,11 +349,16 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_of_many_partitions_fits_into_kafkas_limit() {
-        let mut state = state(150);
-        for partition in 0..150 {
-            state.raise_seq("raw", partition, 1_000_000_000_000);
-        }
-        assert!(state.to_metadata().len() < 4096, "{}", state.to_metadata().len());
+    fn a_state_that_is_too_long_for_metadata_is_a_record() {
+        let of = |partitions: i32| {
+            let mut state = state(partitions);
+            (0..partitions).for_each(|partition| state.raise_seq("raw", partition, 1_000_000_000_000));
+            state
+        };
+        let (metadata, record) = of(150).to_metadata();
+        assert!(record.is_none() && !IngestState::is_in_record(&metadata));
+        let (metadata, record) = of(1000).to_metadata();
+        assert!(IngestState::is_in_record(&metadata) && IngestState::parse(&metadata).is_none());
+        assert_eq!(IngestState::parse(&record.unwrap()), Some(of(1000)));
     }
 }

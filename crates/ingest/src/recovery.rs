@@ -45,7 +45,7 @@ pub fn recover(
     heartbeat: &Heartbeat,
 ) -> Result<Recovered, TermEnd> {
     let topics = config.kafka.topics();
-    let committed = committed_state(member, &topics.ingest)?;
+    let committed = committed_state(member, tail, &topics.ingest)?;
     let mut names: BTreeSet<String> = config.raw_topics();
     names.extend(committed.iter().flat_map(|state| state.seq.keys().cloned()));
     let partitions = partition_counts(tail, &names, &config.raw_topics())?;
@@ -88,10 +88,21 @@ pub fn open_gaps(tail: &Tail, topic: &str) -> Result<Gaps, kafka::Error> {
     Ok(gaps)
 }
 
-fn committed_state(member: &GroupMember, ingest_topic: &str) -> Result<Option<IngestState>, TermEnd> {
+/// The state of the last commit, whole from one place: the metadata, or the record that it names.
+fn committed_state(member: &GroupMember, tail: &Tail, ingest_topic: &str) -> Result<Option<IngestState>, TermEnd> {
     let at = TopicPartition { topic: ingest_topic.to_owned(), partition: 0 };
-    let committed = member.committed(&[at])?;
-    Ok(committed.into_iter().find_map(|(_, _, metadata)| IngestState::parse(&metadata)))
+    let Some((_, _, metadata)) = member.committed(&[at])?.into_iter().next() else { return Ok(None) };
+    if !IngestState::is_in_record(&metadata) {
+        return Ok(IngestState::parse(&metadata));
+    }
+    let last = tail.last_records(ingest_topic, &[0])?;
+    let value = last.get(&0).and_then(|record| std::str::from_utf8(record.payload()?).ok());
+    value.and_then(IngestState::parse).map(Some).ok_or_else(|| {
+        TermEnd::Failed(Failure::Config(format!(
+            "{ingest_topic} ends without the position that its committed offset names: restore the topic, or delete the \
+             offsets of wiki-ingest and start once with --accept-lost-history"
+        )))
+    })
 }
 
 fn partition_counts(

@@ -7,7 +7,7 @@ use schema::sse_id::SourcePosition;
 
 use crate::cluster::Cluster;
 use crate::generator::{Generator, TOPICS};
-use crate::recording::{ERROR, Recorded};
+use crate::recording::{ERROR, Recorded, Recording};
 
 /// Events that are kept at most, however long the history: about 300 MB.
 pub const MAX_EVENTS: usize = 250_000;
@@ -88,6 +88,8 @@ pub struct Log {
     generator: Option<(Generator, Option<u64>)>,
     history_ms: i64,
     newest_ms: i64,
+    /// Connections begin with a byte order mark, as the recording does.
+    has_mark: bool,
 }
 
 /// How far a connection has read: topics are read in turns.
@@ -111,9 +113,10 @@ impl Log {
 
     /// A log that holds a recording.
     #[must_use]
-    pub fn recorded(events: Vec<Recorded>, history_seconds: u32) -> Self {
+    pub fn recorded(recording: Recording, history_seconds: u32) -> Self {
         let mut log = Self::new(None, history_seconds);
-        for event in events {
+        log.has_mark = recording.has_mark;
+        for event in recording.events {
             let topic = log.topic(&event.topic);
             let Recorded { id, kind, log_time_ms, offset, data, frame, topic: _ } = event;
             log.append(topic, log_time_ms, offset, (id.unwrap_or_default(), kind), data, frame);
@@ -132,6 +135,7 @@ impl Log {
             generator,
             history_ms: i64::from(history_seconds) * 1000,
             newest_ms: 0,
+            has_mark: false,
         }
     }
 
@@ -142,6 +146,12 @@ impl Log {
         self.names.push(name.to_owned());
         self.topics.push(Topic::new(name.to_owned()));
         self.topics.len() - 1
+    }
+
+    /// Whether connections begin with a byte order mark.
+    #[must_use]
+    pub const fn has_mark(&self) -> bool {
+        self.has_mark
     }
 
     /// Topic names, by index.
@@ -382,7 +392,7 @@ mod tests {
             data: Bytes::from_static(b"{}"),
             frame: None,
         };
-        Log::recorded(times.iter().map(event).collect(), 60)
+        Log::recorded(Recording { events: times.iter().map(event).collect(), has_mark: false }, 60)
     }
 
     #[test]

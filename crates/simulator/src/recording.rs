@@ -14,6 +14,9 @@ const LINE_INTERVAL_US: i64 = 28_571;
 /// The kind of an `event: error`: it ends a connection, and is sent once.
 pub const ERROR: &str = "error";
 
+/// A byte order mark in UTF-8.
+pub const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One event of a recording.
 #[derive(Clone, Debug)]
 pub struct Recorded {
@@ -33,12 +36,22 @@ pub struct Recorded {
     pub frame: Option<Bytes>,
 }
 
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Its events.
+    pub events: Vec<Recorded>,
+    /// It begins with a byte order mark, and so does every connection.
+    pub has_mark: bool,
+}
+
 /// Reads a recording.
 ///
 /// # Errors
 /// One sentence that names the file.
-pub fn read(path: &Path) -> Result<Vec<Recorded>, String> {
+pub fn read(path: &Path) -> Result<Recording, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let has_mark = bytes.starts_with(MARK);
     let events = match path.extension().and_then(|extension| extension.to_str()) {
         Some("sse") => frames(&Bytes::from(bytes)),
         Some("jsonl" | "ndjson") => lines(&Bytes::from(bytes)),
@@ -47,7 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<Recorded>, String> {
     if events.is_empty() {
         return Err(format!("{} holds no events", path.display()));
     }
-    Ok(events)
+    Ok(Recording { events, has_mark })
 }
 
 /// A block of an `.sse` recording, by the rules of the standard.
@@ -80,8 +93,8 @@ impl Block {
 pub fn frames(recording: &Bytes) -> Vec<Recorded> {
     let mut events: Vec<Recorded> = Vec::new();
     let mut block = Block::default();
-    let mark: &[u8] = b"\xef\xbb\xbf";
-    let (mut at, mut frame_start) = (if recording.starts_with(mark) { mark.len() } else { 0 }, 0);
+    let mut at = if recording.starts_with(MARK) { MARK.len() } else { 0 };
+    let mut frame_start = at;
     // A last frame without its blank line was cut: a client must not see it as whole.
     while let Some(length) =
         recording.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')))

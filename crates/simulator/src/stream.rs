@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Faults;
 use crate::cluster::in_cluster;
 use crate::log::{Entry, Log, advance};
+use crate::recording;
 use crate::request::Plan;
 
 /// Entries taken from the log at once.
@@ -88,6 +89,9 @@ struct Ended;
 impl Connection {
     async fn run(&mut self) -> Result<(), Ended> {
         let opening: &'static [u8] = if self.plan.json { b"\n" } else { b":ok\n\n" };
+        if self.shared.log().has_mark() {
+            self.send(Bytes::from_static(recording::MARK)).await?;
+        }
         self.send(Bytes::from_static(opening)).await?;
         if self.faults.silent {
             self.pieces.closed().await;

@@ -17,6 +17,7 @@ mod kill;
 mod page_api;
 mod recorded;
 mod replicas;
+mod state;
 mod stream_faults;
 mod tail;
 

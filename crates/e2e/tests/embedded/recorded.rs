@@ -21,6 +21,11 @@ const RECORDED: [(&str, [usize; 3]); 6] = [
 ];
 
 fn replay(recording: &Path, run_for: &str) {
+    replay_as(recording, recording, run_for);
+}
+
+/// Replays a recording; the table must hold what another file says.
+fn replay_as(recording: &Path, truth: &Path, run_for: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let arguments = [
@@ -41,7 +46,7 @@ fn replay(recording: &Path, run_for: &str) {
     assert_eq!(output.lines().last().unwrap(), "missing 0, double 0, extra 0, gaps 0", "{output}");
 
     let mut expected = BTreeMap::new();
-    for event in recorded::events(recording) {
+    for event in recorded::events(truth) {
         if recorded::fate(&event) == Fate::Stored {
             expected.insert(event["meta"]["id"].as_str().unwrap().to_owned(), recorded::row(&event));
         }
@@ -86,6 +91,24 @@ fn unchunked(body: &str) -> String {
 fn a_recording_is_stored_field_by_field() {
     let folder = tempfile::tempdir().unwrap();
     replay(&made(folder.path()), "8s");
+}
+
+/// The same recording with other line ends, and with a byte order mark.
+#[test]
+fn line_ends_and_a_byte_order_mark_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = recorded::recordings().unwrap_or_else(|| vec![made(folder.path())]);
+    let original = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "sse"));
+    let original = original.max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
+    let text = std::fs::read_to_string(original).unwrap();
+    assert!(!text.contains('\r'), "the recording has line feeds only");
+    for (name, mark, end) in
+        [("cr", "", "\r"), ("crlf", "", "\r\n"), ("mark", "\u{feff}", "\n"), ("both", "\u{feff}", "\r\n")]
+    {
+        let path = folder.path().join(format!("{name}.sse"));
+        std::fs::write(&path, format!("{mark}{}", text.replace('\n', end))).unwrap();
+        replay_as(&path, original, "7s");
+    }
 }
 
 #[test]

@@ -296,7 +296,7 @@ impl Client {
             state.source_or_new(topic, 0, start * SECOND);
         }
         let step = Step::new(state.clone(), crate::window::Window::default(), Gaps::default(), rules(), &[]);
-        let committed = Committed { state: step.state().to_metadata(), ..Committed::default() };
+        let committed = Committed { state: step.state().to_text(), ..Committed::default() };
         Self { step, committed, open: Committed::default(), ids: [None; 2] }
     }
 
@@ -317,7 +317,7 @@ impl Client {
         let open = std::mem::take(&mut self.open);
         self.committed.raw.extend(open.raw);
         self.committed.gaps.extend(open.gaps);
-        self.committed.state = self.step.state().to_metadata();
+        self.committed.state = self.step.state().to_text();
     }
 
     fn handled(&self) -> [u64; 2] {
