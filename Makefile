@@ -25,10 +25,11 @@ test: build ## Every test, and all they need: Java and Maven too, for Apache Kaf
 	$(CARGO) test --workspace --no-fail-fast
 
 # Targets by name, so that the packages keep the features of the whole workspace and nothing is built twice. Left out: the
-# sink's tests `postgres` and `writers`, the stories in `tools` and `apache_kafka`, examples in documents.
+# sink's tests `postgres` and `writers`, the stories in `tools` and `apache_kafka`, examples in documents. Stories wait
+# more than they work: more of them run side by side than there are cores.
 test-fast: build ## With cargo alone: unit and property tests, stories on the embedded broker but the longest; 4 minutes
-	$(CARGO) test --workspace --no-fail-fast --lib --bins --test board --test json_schema --test total --test claims \
-		--test embedded -- --skip long::
+	RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 2)) $(CARGO) test --workspace --no-fail-fast --lib --bins \
+		--test board --test json_schema --test total --test claims --test embedded -- --skip long::
 
 chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" chooses
 	@./deploy/setup.sh tests
