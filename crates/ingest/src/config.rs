@@ -7,7 +7,6 @@ use std::time::Duration;
 use kafka::KafkaConfig;
 use service::Failure;
 
-
 /// Where the very first start begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
