@@ -199,6 +199,19 @@ pub fn rows(table: &Path) -> usize {
     if table.exists() { count().unwrap_or(0) } else { 0 }
 }
 
+/// The ids in the table.
+///
+/// # Panics
+/// Where it cannot be read.
+#[must_use]
+pub fn ids(table: &Path) -> BTreeSet<String> {
+    let connection = Connection::open(table).unwrap();
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    let mut query = connection.prepare("SELECT event_id FROM edits").unwrap();
+    let ids = query.query_map([], |row| row.get(0)).unwrap();
+    ids.map(Result::unwrap).collect()
+}
+
 /// How many edits the sinks have dealt with; as [`rows`], without counting each.
 #[must_use]
 pub fn progress(table: &Path) -> usize {

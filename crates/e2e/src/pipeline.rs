@@ -117,6 +117,14 @@ impl Pipeline {
     /// # Panics
     /// Where there is no such service.
     pub fn start_service(&mut self, name: &str) {
+        self.start_service_with(name, &[]);
+    }
+
+    /// The same, with further options.
+    ///
+    /// # Panics
+    /// Where there is no such service.
+    pub fn start_service_with(&mut self, name: &str, more: &[&str]) {
         let Target { bootstrap, prefix, copies } = &self.target;
         let common = ["--kafka-bootstrap-servers", bootstrap, "--http", "127.0.0.1:0", "--log-format", "json"];
         let prefixed = ["--topic-prefix", prefix];
@@ -141,7 +149,7 @@ impl Pipeline {
         let decides = (self.rebalance != "consumer" || name.starts_with("ingest")) && name != "console";
         let is_embedded = self.broker_process.is_some();
         let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
-        let process = program.with(self.options.clone()).start(name, self.folder.path());
+        let process = program.with(self.options.clone()).with(more.iter().copied()).start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
     }
 

@@ -53,7 +53,9 @@ pub struct Context {
 impl Context {
     /// Ready unless a hole stopped a partition: that is for a person to see.
     pub fn show_readiness(&self) {
-        match self.stopped.load(Ordering::SeqCst) {
+        let stopped = self.stopped.load(Ordering::SeqCst);
+        self.metrics.halted.set(i64::try_from(stopped).unwrap_or(i64::MAX));
+        match stopped {
             0 => self.readiness.ok("partitions are worked on"),
             stopped => self.readiness.failing(&format!("a hole in the input stopped {stopped} partitions")),
         }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use kafka::group::offsets_of;
 use kafka::{Error, FencedWriter, Headers, TopicPartition};
+use rdkafka::message::OwnedMessage;
 use schema::record::EventHeaders;
 use service::{CancellationToken, Failure};
 
 use crate::assignment::Context;
 use crate::mapper::{Letter, Reply};
-use crate::progress::Progress;
+use crate::progress::{Logs, Progress};
 
 /// Wait before a partition begins anew: whoever lost it hears of it meanwhile.
 const AFTER_DOUBT: Duration = Duration::from_millis(500);
@@ -179,29 +180,30 @@ impl Committer {
                 "{topic} has {raw:?} partitions and {events_topic} has {events:?}: give both the same number"
             )));
         }
-        let last = tail.last_records(events_topic, &[*partition])?.remove(partition);
+        // What others wrote there is stepped over.
+        let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
+        let last = tail.last_own_records(events_topic, &[*partition], is_own)?.remove(partition);
         let source = last.as_ref().map(Headers);
-        let last = source.as_ref().map(EventHeaders::read).transpose().map_err(|rejection| {
-            Error::Stop(format!(
-                "{events_topic} partition {partition} ends with a record that this service did not write ({}): give it \
-                 a topic of its own with WIKI_EVENTS_TOPIC or WIKI_TOPIC_PREFIX",
-                rejection.detail
-            ))
-        })?;
+        let last = source.as_ref().and_then(|source| EventHeaders::read(source).ok());
         let committed = self.context.member.committed(std::slice::from_ref(&self.at))?;
         let committed = committed.first().map(|(_, offset, metadata)| (*offset, metadata.as_str()));
         let bounds = tail.bounds(topic, *partition)?;
-        let mut progress = Progress::recover(last.as_ref(), committed, bounds.start);
-        if !(bounds.start..=bounds.end).contains(&progress.next_input) {
+        let output_end = tail.bounds(events_topic, *partition)?.end;
+        let progress = Progress::recover(last.as_ref(), committed, Logs { input_start: bounds.start, output_end });
+        if progress.next_input > bounds.end {
             return Err(Error::Stop(format!(
-                "{topic} partition {partition} holds offsets {} to {}, and the next one to map is {}: records were \
-                 deleted before they were mapped, or the topic was made anew; restore it, or give the pipeline a \
-                 fresh WIKI_TOPIC_PREFIX",
-                bounds.start, bounds.end, progress.next_input
+                "{topic} partition {partition} ends at offset {}, and the next one to map is {}: the topic was cut or made \
+                 anew; restore it, or give the pipeline a fresh WIKI_TOPIC_PREFIX",
+                bounds.end, progress.next_input
             )));
         }
-        if config.accept_lost_history {
-            progress.expected_raw_seq = None;
+        if progress.is_base {
+            tracing::warn!(
+                partition,
+                seq = progress.next_seq,
+                "{events_topic} was emptied and nothing tells where its sequence ended: it goes on at the log's end, and \
+                 what the raw topic holds is mapped again"
+            );
         }
         if progress.expected_raw_seq.is_none() {
             tracing::info!(partition, offset = progress.next_input, "first met on an aged topic: begins at its start");

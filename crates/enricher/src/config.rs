@@ -1,6 +1,6 @@
 //! Flags of the enricher service.
 
-use kafka::{KafkaConfig, Rebalancing};
+use kafka::{AcceptedPlaces, KafkaConfig, Rebalancing};
 
 /// What the enricher service can be told.
 #[derive(clap::Args, Clone, Debug)]
@@ -20,9 +20,9 @@ pub struct Config {
     /// Threads that map records; 0 means half as many as there are processors.
     #[arg(long, env = "WIKI_ENRICHER_THREADS", value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Take the raw sequence as it goes on, once: the other half of the same option of ingest.
-    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY")]
-    pub accept_lost_history: bool,
+    /// Take the loss of the raw records before this place, as the log names it when a partition stops.
+    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY", value_name = "TOPIC/PARTITION@POSITION,…", default_value = "")]
+    pub accept_lost_history: AcceptedPlaces,
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,

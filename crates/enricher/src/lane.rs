@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use kafka::dead_letter::{self, Origin};
 use kafka::group_metrics::seconds_since;
-use kafka::{Error, FencedWriter, Fetched, Outgoing, Queue, Queued, TopicPartition};
+use kafka::{Accepted, Error, FencedWriter, Fetched, Outgoing, Queue, Queued, TopicPartition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use schema::record::{EventHeaders, RawHeaders};
+use schema::record::{EventHeaders, RawHeaders, SeqBase};
 use schema::{Edit, Rejection, namespace};
 
 use crate::assignment::Context;
 use crate::committer::{Handle, Order};
-use crate::progress::{Progress, Step};
+use crate::progress::{Logs, Progress, Step};
 
 /// A transaction is committed when the partition is caught up, or after this long.
 const MAX_OPEN: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ impl Lane {
             queue,
             committer,
             stage: Stage::Away,
-            progress: Progress::recover(None, None, 0),
+            progress: Progress::recover(None, None, Logs { input_start: 0, output_end: 0 }),
             pending: Vec::new(),
             open: Open::default(),
             json: Vec::new(),
@@ -251,13 +251,13 @@ impl Lane {
             Ok(headers) => headers,
             Err(rejection) => return self.set_aside(record, None, &rejection),
         };
-        match self.progress.step(headers.seq) {
+        match self.progress.step(headers.seq, headers.base) {
+            Step::Hole if self.is_accepted(record.offset()) => self.lost(&headers, record.offset(), SeqBase::Emptied),
             Step::Hole => {
-                let (partition, expected) = (self.at.partition, self.progress.expected_raw_seq);
-                let (offset, due) = (record.offset(), self.progress.next_input);
-                tracing::error!(partition, offset, due, seq = headers.seq, ?expected, "a hole in the input");
+                self.tell_hole(&headers, record.offset());
                 return Ok(Handled::Hole);
             }
+            Step::Lost(base) => self.lost(&headers, record.offset(), base),
             Step::Repeat => {
                 self.context.metrics.repeats.inc();
                 self.skip(record, None);
@@ -281,6 +281,51 @@ impl Lane {
         }
     }
 
+    fn is_accepted(&self, offset: i64) -> bool {
+        self.context.config.accept_lost_history.cover(&self.at.topic, self.at.partition, offset)
+    }
+
+    fn tell_hole(&self, headers: &RawHeaders<'_>, offset: i64) {
+        let TopicPartition { topic, partition } = &self.at;
+        tracing::error!(
+            partition,
+            offset,
+            due = self.progress.next_input,
+            seq = headers.seq,
+            expected = self.progress.expected_raw_seq,
+            "a hole in {topic}: the partition is halted; restore the topic, or take the loss with \
+             --accept-lost-history {}",
+            Accepted::place(topic, *partition, offset)
+        );
+    }
+
+    /// Records that were deleted before they were mapped; the record behind them is the next one.
+    fn lost(&mut self, headers: &RawHeaders<'_>, offset: i64, base: SeqBase) {
+        let count = headers.seq - self.progress.expected_raw_seq.unwrap_or(headers.seq);
+        let (partition, topic, seq) = (self.at.partition, &self.at.topic, headers.seq);
+        self.progress.expected_raw_seq = Some(seq);
+        match base {
+            SeqBase::Emptied => {
+                self.context.metrics.lost.inc_by(u64::try_from(count).unwrap_or(0));
+                tracing::error!(
+                    partition,
+                    offset,
+                    count,
+                    seq,
+                    "records of {topic} were deleted before they were mapped: their edits are lost"
+                );
+            }
+            SeqBase::Unknown => tracing::warn!(
+                partition,
+                offset,
+                at_most = count,
+                seq,
+                "{topic} was emptied and its sequence goes on at the log's end, as an operator accepted: records may have \
+                 been deleted before they were mapped"
+            ),
+        }
+    }
+
     fn count(&mut self, record: &Fetched) {
         self.open.records += 1;
         self.open.bytes += record.value().len() as u64;
@@ -301,6 +346,7 @@ impl Lane {
             raw_offset: record.offset(),
             raw_seq: raw.seq,
             received_at_ms: raw.received_at_ms,
+            base: self.progress.is_base.then_some(SeqBase::Unknown),
         };
         let (topic, partition) = (self.context.topics.events.as_str(), self.at.partition);
         let (key, value) = (record.key(), self.json.as_slice());

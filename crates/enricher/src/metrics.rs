@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kafka::Rebalancing;
 use kafka::group_metrics::GroupMetrics;
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use schema::namespace;
 use service::Metrics;
 
@@ -29,6 +29,10 @@ pub struct EnricherMetrics {
     pub repeats: IntCounter,
     /// Records with a higher one: the partition stops.
     pub holes: IntCounter,
+    /// Partitions that are halted until a person acts.
+    pub halted: IntGauge,
+    /// Raw records that were deleted before they were mapped.
+    pub lost: IntCounter,
     canonical: IntCounter,
     from_title: IntCounter,
     unknown: IntCounter,
@@ -77,6 +81,12 @@ impl EnricherMetrics {
             ),
             repeats: metrics.counter("wiki_enricher_sequence_repeats_total", "Input records seen before; expected 0."),
             holes: metrics.counter("wiki_enricher_sequence_holes_total", "Holes in the input; each stops a partition."),
+            halted: metrics
+                .int_gauge("wiki_enricher_halted_partitions", "Partitions that are halted until a person acts."),
+            lost: metrics.counter(
+                "wiki_enricher_inputs_lost_total",
+                "Raw records that were deleted before they were mapped; expected 0.",
+            ),
             canonical: from(namespace::Source::Canonical),
             from_title: from(namespace::Source::Title),
             unknown: from(namespace::Source::Unknown),

@@ -1,6 +1,6 @@
 //! Where a partition stands: which input comes next, which sequence number the next output has. Pure.
 
-use schema::record::EventHeaders;
+use schema::record::{EventHeaders, SeqBase};
 use serde::{Deserialize, Serialize};
 
 /// The position of one partition.
@@ -12,6 +12,17 @@ pub struct Progress {
     pub next_seq: i64,
     /// Sequence number that the next input must have; `None` where the first one found is the base.
     pub expected_raw_seq: Option<i64>,
+    /// The output's log was emptied and nothing is known: the next output says that its sequence goes on behind it.
+    pub is_base: bool,
+}
+
+/// Where the logs of a partition begin and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// First offset of the input.
+    pub input_start: i64,
+    /// Offset behind the last output.
+    pub output_end: i64,
 }
 
 /// What stands in the metadata of a committed offset; one without it was set by someone else.
@@ -20,6 +31,8 @@ struct Note {
     v: u32,
     seq: i64,
     raw_seq: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    base: bool,
 }
 
 const FORM: u32 = 1;
@@ -29,6 +42,8 @@ const FORM: u32 = 1;
 pub enum Step {
     /// It is the next one.
     Take,
+    /// Some before it were deleted before they were mapped; nothing brings them back.
+    Lost(SeqBase),
     /// It was handled before.
     Repeat,
     /// Some are missing before it.
@@ -37,47 +52,56 @@ pub enum Step {
 
 impl Progress {
     /// Works out the position from what is durable: the last output, and the committed offset with its metadata.
-    /// The further one counts. Without either, the partition begins at the log's start.
+    /// The further one counts. Without either, the input begins at its log's start, and the output's sequence goes on at
+    /// the end of its own log: offsets only rise, so that it is above whatever the old one reached.
+    ///
+    /// A position before the input's start is set to it: what was deleted there may have been markers of transactions.
+    /// The sequence of the next input tells.
     #[must_use]
-    pub fn recover(last_output: Option<&EventHeaders<'_>>, committed: Option<(i64, &str)>, log_start: i64) -> Self {
+    pub fn recover(last_output: Option<&EventHeaders<'_>>, committed: Option<(i64, &str)>, logs: Logs) -> Self {
         let from_output = last_output.map(|last| Self {
             next_input: last.raw_offset + 1,
             next_seq: last.seq + 1,
             expected_raw_seq: Some(last.raw_seq + 1),
+            is_base: false,
         });
         let from_offset = committed.and_then(|(offset, metadata)| {
             let note: Note = serde_json::from_str(metadata).ok().filter(|note: &Note| note.v == FORM)?;
-            Some(Self { next_input: offset, next_seq: note.seq, expected_raw_seq: note.raw_seq })
+            let Note { seq: next_seq, raw_seq: expected_raw_seq, base: is_base, .. } = note;
+            Some(Self { next_input: offset, next_seq, expected_raw_seq, is_base })
         });
         let beginning = Self {
-            next_input: log_start,
-            next_seq: 0,
+            next_input: logs.input_start,
+            next_seq: logs.output_end,
             // A log that is whole begins with 0; an aged one with whatever is left.
-            expected_raw_seq: (log_start == 0).then_some(0),
+            expected_raw_seq: (logs.input_start == 0).then_some(0),
+            is_base: logs.output_end > 0,
         };
-        match (from_output, from_offset) {
+        let found = match (from_output, from_offset) {
             (Some(output), Some(offset)) if offset.next_input > output.next_input => offset,
             (Some(output), _) => output,
             (None, Some(offset)) => offset,
             (None, None) => beginning,
-        }
+        };
+        Self { next_input: found.next_input.max(logs.input_start), ..found }
     }
 
     /// The metadata of a committed offset.
     #[must_use]
     pub fn to_metadata(self) -> String {
-        let note = Note { v: FORM, seq: self.next_seq, raw_seq: self.expected_raw_seq };
+        let note = Note { v: FORM, seq: self.next_seq, raw_seq: self.expected_raw_seq, base: self.is_base };
         // Integers only: this cannot fail.
         serde_json::to_string(&note).unwrap_or_default()
     }
 
-    /// What to do with an input of this sequence number.
+    /// What to do with an input of this sequence number, which begins its sequence behind an emptied log or not.
     #[must_use]
-    pub const fn step(&self, raw_seq: i64) -> Step {
-        match self.expected_raw_seq {
-            Some(expected) if raw_seq < expected => Step::Repeat,
-            Some(expected) if raw_seq > expected => Step::Hole,
-            Some(_) | None => Step::Take,
+    pub const fn step(&self, raw_seq: i64, base: Option<SeqBase>) -> Step {
+        match (self.expected_raw_seq, base) {
+            (Some(expected), _) if raw_seq < expected => Step::Repeat,
+            (Some(expected), Some(base)) if raw_seq > expected => Step::Lost(base),
+            (Some(expected), None) if raw_seq > expected => Step::Hole,
+            (Some(_) | None, _) => Step::Take,
         }
     }
 
@@ -92,6 +116,7 @@ impl Progress {
         }
         if gave_output {
             self.next_seq += 1;
+            self.is_base = false;
         }
     }
 }
@@ -100,58 +125,91 @@ impl Progress {
 mod tests {
     use super::*;
 
+    const FRESH: Logs = Logs { input_start: 0, output_end: 0 };
+    const AGED: Logs = Logs { input_start: 700, output_end: 0 };
+
     fn output(seq: i64, raw_offset: i64, raw_seq: i64) -> EventHeaders<'static> {
-        EventHeaders { id: "e".into(), seq, raw_offset, raw_seq, received_at_ms: 0 }
+        EventHeaders { id: "e".into(), seq, raw_offset, raw_seq, received_at_ms: 0, base: None }
     }
 
     #[test]
     fn the_last_output_tells_where_to_go_on() {
-        let progress = Progress::recover(Some(&output(9, 40, 12)), None, 0);
-        assert_eq!(progress, Progress { next_input: 41, next_seq: 10, expected_raw_seq: Some(13) });
+        let progress = Progress::recover(Some(&output(9, 40, 12)), None, FRESH);
+        assert_eq!(progress, Progress { next_input: 41, next_seq: 10, expected_raw_seq: Some(13), is_base: false });
     }
 
     #[test]
     fn inputs_without_output_are_told_by_the_committed_offset() {
-        let mut progress = Progress::recover(Some(&output(9, 40, 12)), None, 0);
+        let mut progress = Progress::recover(Some(&output(9, 40, 12)), None, FRESH);
         progress.pass(42, Some(13), false);
         let note = progress.to_metadata();
-        assert_eq!(Progress::recover(Some(&output(9, 40, 12)), Some((43, &note)), 0), progress);
+        assert_eq!(Progress::recover(Some(&output(9, 40, 12)), Some((43, &note)), FRESH), progress);
         // An older one than the last output counts for nothing.
-        assert_eq!(Progress::recover(Some(&output(30, 90, 44)), Some((43, &note)), 0).next_input, 91);
+        assert_eq!(Progress::recover(Some(&output(30, 90, 44)), Some((43, &note)), FRESH).next_input, 91);
     }
 
     #[test]
     fn an_operators_offset_is_never_trusted() {
         for metadata in ["", "{}", "reset by hand", r#"{"v":9,"seq":1,"raw_seq":1}"#] {
-            let progress = Progress::recover(Some(&output(9, 40, 12)), Some((99, metadata)), 0);
+            let progress = Progress::recover(Some(&output(9, 40, 12)), Some((99, metadata)), FRESH);
             assert_eq!(progress.next_input, 41, "{metadata}");
         }
     }
 
     #[test]
     fn a_whole_log_begins_with_0_and_an_aged_one_with_what_is_left() {
-        assert_eq!(Progress::recover(None, None, 0).step(1), Step::Hole);
-        let aged = Progress::recover(None, None, 700);
-        assert_eq!((aged.next_input, aged.step(650)), (700, Step::Take));
+        assert_eq!(Progress::recover(None, None, FRESH).step(1, None), Step::Hole);
+        let aged = Progress::recover(None, None, AGED);
+        assert_eq!((aged.next_input, aged.step(650, None)), (700, Step::Take));
         let note = aged.to_metadata();
-        assert_eq!(Progress::recover(None, Some((700, &note)), 700).step(650), Step::Take, "a note keeps it unknown");
+        assert_eq!(
+            Progress::recover(None, Some((700, &note)), AGED).step(650, None),
+            Step::Take,
+            "a note keeps it unknown"
+        );
     }
 
     #[test]
     fn lower_is_a_repeat_and_higher_a_hole() {
-        let mut progress = Progress::recover(None, None, 0);
-        assert_eq!(progress.step(0), Step::Take);
+        let mut progress = Progress::recover(None, None, FRESH);
+        assert_eq!(progress.step(0, None), Step::Take);
         progress.pass(0, Some(0), true);
-        assert_eq!((progress.step(0), progress.step(1), progress.step(2)), (Step::Repeat, Step::Take, Step::Hole));
+        assert_eq!(
+            (progress.step(0, None), progress.step(1, None), progress.step(2, None)),
+            (Step::Repeat, Step::Take, Step::Hole)
+        );
         assert_eq!(progress.next_seq, 1);
     }
 
     #[test]
     fn a_repeat_does_not_set_the_position_back() {
-        let mut progress = Progress::recover(None, None, 0);
+        let mut progress = Progress::recover(None, None, FRESH);
         progress.pass(0, Some(0), true);
         progress.pass(7, Some(1), true);
         progress.pass(0, None, false);
         assert_eq!((progress.next_input, progress.expected_raw_seq), (8, Some(2)));
+    }
+
+    #[test]
+    fn behind_an_emptied_output_the_sequence_goes_on_at_its_end_and_says_so_once() {
+        let emptied = Logs { input_start: 0, output_end: 90 };
+        let mut progress = Progress::recover(None, None, emptied);
+        assert_eq!((progress.next_input, progress.next_seq, progress.is_base), (0, 90, true));
+        progress.pass(0, Some(0), false);
+        let note = progress.to_metadata();
+        assert!(Progress::recover(None, Some((1, &note)), emptied).is_base, "no output has said it yet");
+        progress.pass(1, Some(1), true);
+        assert_eq!((progress.next_seq, progress.is_base), (91, false));
+    }
+
+    #[test]
+    fn a_position_before_the_inputs_start_is_set_to_it_and_the_sequence_tells_what_was_lost() {
+        let emptied = Logs { input_start: 60, output_end: 90 };
+        let progress = Progress::recover(Some(&output(9, 40, 12)), None, emptied);
+        assert_eq!((progress.next_input, progress.step(13, None)), (60, Step::Take), "only markers were deleted");
+        assert_eq!(
+            (progress.step(15, None), progress.step(15, Some(SeqBase::Emptied))),
+            (Step::Hole, Step::Lost(SeqBase::Emptied))
+        );
     }
 }

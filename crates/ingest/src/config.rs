@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
-use kafka::KafkaConfig;
+use kafka::{AcceptedPlaces, KafkaConfig};
 use service::Failure;
 
 /// Where the very first start begins.
@@ -73,9 +73,9 @@ pub struct Config {
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,
-    /// Go on where the raw topic once held records and nothing tells where it ended; its sequences start anew.
-    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY")]
-    pub accept_lost_history: bool,
+    /// Go on with a sequence at this place, as the service names it when it stops: nothing tells where it ended.
+    #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY", value_name = "TOPIC/PARTITION@POSITION,…", default_value = "")]
+    pub accept_lost_history: AcceptedPlaces,
 }
 
 /// The stream, and how its connections are made.

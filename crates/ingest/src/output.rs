@@ -10,11 +10,12 @@ use kafka::{Error, FencedWriter, GroupMember, Outgoing, TopicPartition};
 use schema::Rejection;
 use schema::backfill::Backfill;
 use schema::gap::Gap;
-use schema::record::{CE_ID, Header, RECEIVED_AT, RawHeaders, SSE_ID};
+use schema::record::{CE_ID, Header, RECEIVED_AT, RawHeaders, SSE_ID, SeqBase};
 
 use crate::arrival::{Arrival, Keep};
 use crate::metrics::IngestMetrics;
 use crate::position::IngestState;
+use crate::window::RawPartition;
 
 /// A transaction is committed at this many events,
 const MAX_EVENTS: u32 = 500;
@@ -65,6 +66,8 @@ pub struct Output {
     writer: FencedWriter,
     member: Arc<GroupMember>,
     places: Places,
+    /// Raw partitions whose log was emptied, until their next record has said so.
+    emptied: BTreeMap<RawPartition, SeqBase>,
     metrics: Arc<IngestMetrics>,
     open: Open,
     state_committed: Instant,
@@ -74,7 +77,14 @@ impl Output {
     /// Takes a fenced writer.
     #[must_use]
     pub fn new(writer: FencedWriter, member: Arc<GroupMember>, places: Places, metrics: Arc<IngestMetrics>) -> Self {
-        Self { writer, member, places, metrics, open: Open::default(), state_committed: Instant::now() }
+        let emptied = BTreeMap::new();
+        Self { writer, member, places, emptied, metrics, open: Open::default(), state_committed: Instant::now() }
+    }
+
+    /// Names the raw partitions whose log was emptied: the next record of each says that its sequence goes on behind it.
+    #[must_use]
+    pub fn behind_emptied(self, emptied: BTreeMap<RawPartition, SeqBase>) -> Self {
+        Self { emptied, ..self }
     }
 
     /// Writes a record, opening a transaction if none is open.
@@ -98,6 +108,11 @@ impl Output {
             sse_id: arrival.sse_id.as_str().into(),
             received_at_ms: read.at_ms,
             backfill: read.backfill,
+            base: if self.emptied.is_empty() {
+                None
+            } else {
+                self.emptied.remove(&(keep.topic.clone(), keep.partition))
+            },
         };
         let [domain, stream, dt] = &keep.meta;
         let headers = headers.to_headers(domain, stream, &keep.change_type, dt);

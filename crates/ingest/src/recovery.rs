@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka::{GroupMember, Tail, TopicPartition};
+use kafka::{Accepted, GroupMember, Tail, TopicPartition};
 use rdkafka::message::{Message as _, OwnedMessage};
 use schema::event;
-use schema::record::{CE_ID, HeaderSource as _, RawHeaders, SSE_ID};
+use schema::record::{CE_ID, HeaderSource as _, RawHeaders, SSE_ID, SeqBase};
 use schema::sse_id;
 use service::{Failure, Heartbeat};
 
@@ -15,6 +15,7 @@ use crate::gaps::Gaps;
 use crate::position::IngestState;
 use crate::rebuild::{Seen, rebuild, upgrade};
 use crate::step::{Rules, Step};
+use crate::window::RawPartition;
 
 /// Dead letters that must all be older than what is needed, before no older one is looked at.
 const OLD_DEAD_LETTERS: usize = 8;
@@ -28,6 +29,8 @@ pub struct Recovered {
     pub last_sse_id: Option<String>,
     /// Partitions of each raw topic.
     pub partitions: BTreeMap<String, i32>,
+    /// Raw partitions whose log was emptied: their next record says so.
+    pub emptied: BTreeMap<RawPartition, SeqBase>,
     /// The state is not what was committed: it has to be, before connecting.
     pub is_new_state: bool,
 }
@@ -62,7 +65,7 @@ pub fn recover(
     let source_topics = sse_id::source_topics(&config.streams());
     let needs_upgrade = state.sources.is_empty();
     if needs_upgrade {
-        upgrade(&mut state, &source_topics, &lasts, &config.rules());
+        upgrade(&mut state, &source_topics, &lasts.records, &config.rules());
     }
     for topic in &source_topics {
         // A stream that was added to the URL begins as a first start does.
@@ -74,8 +77,9 @@ pub fn recover(
     let gaps = open_gaps(tail, &topics.gaps)?;
     let is_new_state = before.as_ref() != Some(&state);
     let step = Step::new(state, window, gaps, config.rules(), &known_from_ms);
-    let last_sse_id = lasts.into_iter().max_by_key(|seen| seen.received_at_ms).map(|seen| seen.sse_id);
-    Ok(Recovered { step, last_sse_id, partitions, is_new_state })
+    let last_sse_id = lasts.records.iter().max_by_key(|seen| seen.received_at_ms);
+    let last_sse_id = last_sse_id.map(|seen| seen.sse_id.clone());
+    Ok(Recovered { step, last_sse_id, partitions, emptied: lasts.emptied, is_new_state })
 }
 
 /// Reads the gap ledger. Blocks.
@@ -126,36 +130,52 @@ fn partition_counts(
     Ok(partitions)
 }
 
-/// The last record of each raw partition. They raise the sequences.
+/// The last record of each raw partition that ingest wrote.
+#[derive(Default)]
+struct Lasts {
+    records: Vec<Seen>,
+    /// Partitions whose log was emptied: their next record says so.
+    emptied: BTreeMap<RawPartition, SeqBase>,
+}
+
+/// They raise the sequences.
 fn last_records(
     config: &Config,
     tail: &Tail,
     partitions: &BTreeMap<String, i32>,
     had_state: bool,
     state: &mut IngestState,
-) -> Result<Vec<Seen>, TermEnd> {
-    let mut lasts = Vec::new();
+) -> Result<Lasts, TermEnd> {
+    let mut lasts = Lasts::default();
+    let mut lost = Vec::new();
     for (topic, count) in partitions {
         let all: Vec<i32> = (0..*count).collect();
-        let last = tail.last_records(topic, &all)?;
+        // What others wrote there is stepped over.
+        let last = tail.last_own_records(topic, &all, |record| seen(topic, record).is_ok())?;
         for partition in all {
-            match last.get(&partition) {
-                Some(record) => {
-                    let seen = seen(topic, record).map_err(|rejection| foreign(topic, &rejection))?;
-                    state.raise_seq(topic, partition, seen.seq + 1);
-                    state.seen = true;
-                    lasts.push(seen);
-                }
-                None if !had_state && !config.accept_lost_history && tail.bounds(topic, partition)?.end > 0 => {
-                    return Err(lost(topic, partition));
-                }
-                // Offsets only rise: the new sequence is above whatever the old one reached.
-                None if !had_state => state.raise_seq(topic, partition, tail.bounds(topic, partition)?.end),
-                None => {}
+            if let Some(seen) = last.get(&partition).and_then(|record| seen(topic, record).ok()) {
+                state.raise_seq(topic, partition, seen.seq + 1);
+                state.seen = true;
+                lasts.records.push(seen);
+                continue;
+            }
+            let end = tail.bounds(topic, partition)?.end;
+            if end == 0 {
+                continue;
+            }
+            let base = if had_state { SeqBase::Emptied } else { SeqBase::Unknown };
+            lasts.emptied.insert((topic.clone(), partition), base);
+            if had_state {
+                continue;
+            }
+            // Offsets only rise: the new sequence is above whatever the old one reached.
+            state.raise_seq(topic, partition, end);
+            if !config.accept_lost_history.cover(topic, partition, end) {
+                lost.push(Accepted::place(topic, partition, end));
             }
         }
     }
-    Ok(lasts)
+    if lost.is_empty() { Ok(lasts) } else { Err(TermEnd::Failed(history_lost(&lost))) }
 }
 
 /// The raw records whose ids are still needed, and the partitions whose log begins behind the first of them.
@@ -248,20 +268,13 @@ fn time_of(record: &OwnedMessage) -> Option<i64> {
     sse_id::log_time(&sse_id::parse(id)?, None)
 }
 
-fn foreign(topic: &str, rejection: &schema::Rejection) -> TermEnd {
-    TermEnd::Failed(Failure::Config(format!(
-        "topic {topic} ends with a record that this service did not write ({}): give it a topic of its own with \
-         WIKI_RAW_TOPIC or WIKI_TOPIC_PREFIX",
-        rejection.detail
-    )))
-}
-
-fn lost(topic: &str, partition: i32) -> TermEnd {
-    TermEnd::Failed(Failure::Config(format!(
-        "{topic} partition {partition} once held records, and neither a record nor a committed position tells where \
-         its sequence ended: restore them, or start once with --accept-lost-history to continue its sequence at the \
-         log's end"
-    )))
+fn history_lost(places: &[String]) -> Failure {
+    let places = places.join(",");
+    Failure::Config(format!(
+        "these partitions once held records, and neither a record nor a committed position tells where their sequences \
+         ended: restore them, or go on at their logs' ends with --accept-lost-history {places} (or \
+         WIKI_ACCEPT_LOST_HISTORY)"
+    ))
 }
 
 impl Config {

@@ -121,7 +121,8 @@ impl<'a> Worker<'a> {
             streams: config.streams(),
         };
         let mut step = recovered.step;
-        let mut output = Output::new(writer, Arc::clone(member), places, Arc::clone(&context.metrics));
+        let output = Output::new(writer, Arc::clone(member), places, Arc::clone(&context.metrics));
+        let mut output = output.behind_emptied(recovered.emptied);
         if recovered.is_new_state {
             // Before connecting: a kill before the first event then loses nothing.
             step.prepare_commit();

@@ -26,11 +26,13 @@
 //! | [`group_view`] | a consumer group seen from outside |
 //! | [`reporter`] | a producer for words that may be lost |
 //! | [`topics`] | topics made idempotently, and what they are |
+//! | [`accepted`] | a loss that an operator accepts, at one place |
 //! | [`dead_letter`] | headers of a dead letter |
 //! | [`settings`] | which settings pass through |
 //! | [`record`] | headers of a consumed record |
 //! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks, groups described |
 
+pub mod accepted;
 pub mod client;
 pub mod config;
 pub mod context;
@@ -48,6 +50,7 @@ pub mod tail;
 pub mod topics;
 pub mod writer;
 
+pub use accepted::{Accepted, AcceptedPlaces};
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::{Error, is_gone, is_passing};

@@ -236,6 +236,21 @@ impl Tail {
         Ok(tails.into_iter().filter_map(|(partition, mut records)| Some((partition, records.pop()?))).collect())
     }
 
+    /// The last committed record of each partition that `is_own`: others are stepped over. None where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn last_own_records(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        is_own: impl Fn(&OwnedMessage) -> bool,
+    ) -> Result<BTreeMap<i32, OwnedMessage>, Error> {
+        let tails = self.back_to(topic, partitions, |records| records.iter().any(&is_own))?;
+        let last = |records: Vec<OwnedMessage>| records.into_iter().rfind(&is_own);
+        Ok(tails.into_iter().filter_map(|(partition, records)| Some((partition, last(records)?))).collect())
+    }
+
     /// The records at the end of each partition, as far back as `enough` asks: it sees a partition's records in
     /// order and says whether they reach back far enough. A log's start is always enough.
     ///
@@ -329,6 +344,21 @@ impl Tail {
         pass.end()
     }
 
+    /// The first record at or behind `from` that `is_own`; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where neither record nor end comes.
+    pub fn first_own_record(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        is_own: impl Fn(&OwnedMessage) -> bool,
+    ) -> Result<Option<OwnedMessage>, Error> {
+        let found = self.range(topic, partition, from, |records| records.last().is_some_and(&is_own))?;
+        Ok(found.into_iter().next_back().filter(is_own))
+    }
+
     /// The first record at or behind `from`; `None` where there is none yet.
     ///
     /// # Errors
@@ -352,6 +382,35 @@ impl Tail {
         let mut records = self.range(topic, partition, from, passed)?;
         records.retain(|record| record.offset() < until);
         Ok(records)
+    }
+
+    /// Shows the records from offset `from` up to, not including, `until`; none is kept.
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where neither record nor end comes.
+    pub fn scan_between(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        until: i64,
+        mut each: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<(), Error> {
+        if from >= until {
+            return Ok(());
+        }
+        let starts = BTreeMap::from([(partition, from)]);
+        let mut pass = Pass::begin(&self.consumer, topic, &starts, format!("read {topic} partition {partition}"))?;
+        while let Step::Record(record) = pass.next()? {
+            if record.offset() >= until {
+                break;
+            }
+            each(&record);
+            if record.offset() + 1 >= until {
+                break;
+            }
+        }
+        pass.end()
     }
 
     /// Records from an offset until `enough`, or the partition's end.

@@ -23,6 +23,40 @@ pub const RAW_OFFSET: &str = "raw-offset";
 /// `seq` of that raw record.
 pub const RAW_SEQ: &str = "raw-seq";
 
+/// Present where a sequence goes on behind a log that was emptied: why. A jump before such a record is a loss that is
+/// named, not a hole to be waited at.
+pub const SEQ_BASE: &str = "seq-base";
+/// The log held no record any more; its sequence goes on where it was.
+const EMPTIED: &str = "the log was emptied";
+/// Nothing told where the sequence was: it goes on at the log's end.
+const UNKNOWN: &str = "the log was emptied, and nothing told where its sequence ended";
+
+/// What a record says that is the first behind a log that was emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeqBase {
+    /// The sequence goes on where it was: a jump before it is exactly what was deleted unread.
+    Emptied,
+    /// The sequence goes on at the log's end: a jump before it is at least as long as what was deleted unread.
+    Unknown,
+}
+
+impl SeqBase {
+    /// The header's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Emptied => EMPTIED,
+            Self::Unknown => UNKNOWN,
+        }
+    }
+
+    /// What a record says.
+    pub fn of(source: &impl HeaderSource) -> Option<Self> {
+        let value = source.header(SEQ_BASE)?;
+        Some(if value == UNKNOWN.as_bytes() { Self::Unknown } else { Self::Emptied })
+    }
+}
+
 /// A header, ready to be produced.
 pub type Header = (&'static str, String);
 
@@ -39,6 +73,8 @@ pub struct RawHeaders<'a> {
     pub received_at_ms: i64,
     /// Fetched after the fact.
     pub backfill: bool,
+    /// The first record behind a log that was emptied.
+    pub base: Option<SeqBase>,
 }
 
 /// What the enricher writes beside an edit.
@@ -54,6 +90,8 @@ pub struct EventHeaders<'a> {
     pub raw_seq: i64,
     /// Unix milliseconds.
     pub received_at_ms: i64,
+    /// The first record behind a log that was emptied.
+    pub base: Option<SeqBase>,
 }
 
 /// Gives the headers of a record by name; an absent header and a null one are the same.
@@ -82,6 +120,9 @@ impl<'a> RawHeaders<'a> {
         if self.backfill {
             headers.push((BACKFILL, "true".to_owned()));
         }
+        if let Some(base) = self.base {
+            headers.push((SEQ_BASE, base.as_str().to_owned()));
+        }
         headers
     }
 
@@ -96,6 +137,7 @@ impl<'a> RawHeaders<'a> {
             sse_id: text(source, SSE_ID)?.into(),
             received_at_ms: number(source, RECEIVED_AT)?,
             backfill: source.header(BACKFILL).is_some(),
+            base: SeqBase::of(source),
         })
     }
 }
@@ -105,13 +147,16 @@ impl<'a> EventHeaders<'a> {
     pub fn with_headers<T>(&self, produce: impl FnOnce(&[(&str, Option<&[u8]>)]) -> T) -> T {
         let mut numbers = [itoa::Buffer::new(); 4];
         let [seq, raw_offset, raw_seq, received_at] = &mut numbers;
-        produce(&[
+        let headers = [
             (CE_ID, Some(self.id.as_bytes())),
             (SEQ, Some(seq.format(self.seq).as_bytes())),
             (RAW_OFFSET, Some(raw_offset.format(self.raw_offset).as_bytes())),
             (RAW_SEQ, Some(raw_seq.format(self.raw_seq).as_bytes())),
             (RECEIVED_AT, Some(received_at.format(self.received_at_ms).as_bytes())),
-        ])
+            (SEQ_BASE, self.base.map(|base| base.as_str().as_bytes())),
+        ];
+        let count = if self.base.is_some() { headers.len() } else { headers.len() - 1 };
+        produce(headers.get(..count).unwrap_or_default())
     }
 
     /// Reads the headers of an enriched record.
@@ -125,6 +170,7 @@ impl<'a> EventHeaders<'a> {
             raw_offset: number(source, RAW_OFFSET)?,
             raw_seq: number(source, RAW_SEQ)?,
             received_at_ms: number(source, RECEIVED_AT)?,
+            base: SeqBase::of(source),
         })
     }
 }
@@ -210,10 +256,24 @@ mod tests {
 
     #[test]
     fn headers_come_back_as_they_went() {
-        let raw = RawHeaders { id: "e".into(), seq: 1 << 40, sse_id: "[]".into(), received_at_ms: 9, backfill: true };
+        let raw = RawHeaders {
+            id: "e".into(),
+            seq: 1 << 40,
+            sse_id: "[]".into(),
+            received_at_ms: 9,
+            backfill: true,
+            base: Some(SeqBase::Emptied),
+        };
         let headers = Headers(raw.to_headers("en.wikipedia.org", "mediawiki.recentchange", "edit", "t"));
         assert_eq!(RawHeaders::read(&headers).unwrap(), raw);
-        let event = EventHeaders { id: "e".into(), seq: 2, raw_offset: 7, raw_seq: 3, received_at_ms: 9 };
+        let event = EventHeaders {
+            id: "e".into(),
+            seq: 2,
+            raw_offset: 7,
+            raw_seq: 3,
+            received_at_ms: 9,
+            base: Some(SeqBase::Unknown),
+        };
         let headers = event.with_headers(|headers| {
             let text = |value: &Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
             let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT];

@@ -22,20 +22,28 @@ pub struct Stretch<'a> {
     pub offset: i64,
 }
 
-/// The missing rows; `None` where the raw topic does not hold exactly as many.
+/// Rows that are filled at once: a longer hole is filled in steps, so that none is held in memory as a whole.
+const STEP: usize = 10_000;
+
+/// The missing rows, the first of them where there are many; `None` where the raw topic does not hold exactly as many
+/// as are missing.
 ///
 /// # Errors
 /// [`Error::Doubt`] where the cluster does not answer.
 pub fn rows(tail: &Tail, mapping: &Mapping, stretch: &Stretch<'_>, hole: Hole) -> Result<Option<Vec<Row>>, Error> {
     // What retention took of the raw topic too shows in the count.
     let from = stretch.from.max(tail.bounds(stretch.topic, stretch.partition)?.start);
-    let records = tail.records_between(stretch.topic, stretch.partition, from, stretch.until)?;
     let mut rows = Vec::new();
-    for record in &records {
+    let mut count = 0_usize;
+    tail.scan_between(stretch.topic, stretch.partition, from, stretch.until, |record| {
         let source = Headers(record);
-        let Ok(headers) = RawHeaders::read(&source) else { continue };
+        let Ok(headers) = RawHeaders::read(&source) else { return };
         // What the enricher set aside or skipped has no place in the sequence.
-        let Ok(Some(edit)) = mapping.enrich(record.payload().unwrap_or_default()) else { continue };
+        let Ok(Some(edit)) = mapping.enrich(record.payload().unwrap_or_default()) else { return };
+        count += 1;
+        if rows.len() == STEP {
+            return;
+        }
         let value = edit.to_json();
         let fate = match schema::Edit::from_json(&value) {
             Ok(edit) => Fate::Store(Box::new(edit.into_owned())),
@@ -43,8 +51,8 @@ pub fn rows(tail: &Tail, mapping: &Mapping, stretch: &Stretch<'_>, hole: Hole) -
         };
         let seq = hole.expected + i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let (raw_offset, received_at_ms) = (record.offset(), headers.received_at_ms);
-        rows.push(Row { seq, offset: stretch.offset, raw_offset, received_at_ms, fate });
-    }
+        rows.push(Row { seq, offset: stretch.offset, raw_offset, received_at_ms, is_base: false, fate });
+    })?;
     let missing = usize::try_from(hole.found - hole.expected).unwrap_or(0);
-    Ok((rows.len() == missing).then_some(rows))
+    Ok((count == missing).then_some(rows))
 }

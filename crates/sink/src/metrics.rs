@@ -34,6 +34,12 @@ pub struct SinkMetrics {
     pub holes: IntCounter,
     /// Records seen before.
     pub repeats: IntCounter,
+    /// Records that were lost before a log that was emptied.
+    pub lost: IntCounter,
+    /// Whether the table refuses rows that it was made for.
+    pub refusing: IntGauge,
+    /// Partitions that are halted until a person acts.
+    pub halted: IntGauge,
     /// Writes refused under an old epoch.
     pub fenced: IntCounterVec,
     /// Offset commits.
@@ -88,6 +94,15 @@ impl SinkMetrics {
             ),
             holes: metrics.counter("wiki_sink_sequence_holes_total", "Holes in the topic; expected 0."),
             repeats: metrics.counter("wiki_sink_sequence_repeats_total", "Records seen before; expected 0."),
+            lost: metrics.counter(
+                "wiki_sink_records_lost_total",
+                "Records that the topic no longer held before they were stored; expected 0.",
+            ),
+            halted: metrics.int_gauge("wiki_sink_halted_partitions", "Partitions that are halted until a person acts."),
+            refusing: metrics.int_gauge(
+                "wiki_sink_table_refuses",
+                "Whether the table refuses rows that it was made for: 1 while it does.",
+            ),
             fenced: metrics.counters(
                 "wiki_sink_fenced_total",
                 "Writes refused because another owner is there.",

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use kafka::{Error, GroupMember, Headers, Tail, TopicPartition};
+use rdkafka::message::OwnedMessage;
 use schema::record::EventHeaders;
 use service::Failure;
 use uuid::Uuid;
 
+use crate::batch::UNKNOWN;
 use crate::error::WriteError;
 use crate::writer::{Base, Claim, Position, Writer};
 
@@ -62,7 +64,10 @@ impl From<WriteError> for ClaimError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stop(sentence) => Self::Stop(Failure::Runtime(sentence)),
-            other @ (WriteError::Retry { .. } | WriteError::Fenced { .. }) => Self::Again(other.to_string()),
+            other @ (WriteError::Retry { .. }
+            | WriteError::TooSlow { .. }
+            | WriteError::Refused(_)
+            | WriteError::Fenced { .. }) => Self::Again(other.to_string()),
         }
     }
 }
@@ -125,13 +130,16 @@ pub fn claim(
     Ok(owned)
 }
 
-/// Where a partition begins for a destination that never saw it: with 0, or with the first record that is left.
+/// Where a partition begins for a destination that never saw it: with 0, with the first record that is left, or, where
+/// none is left, with the first that comes.
 fn base(source: &Source, partition: i32, start: i64, tail: &Tail) -> Result<Base, ClaimError> {
     if start == 0 {
         return Ok(Base { seq: 0, offset: 0 });
     }
-    let first = tail.first_record(&source.topic, partition, start)?;
+    // What others wrote there is stepped over.
+    let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
+    let first = tail.first_own_record(&source.topic, partition, start, is_own)?;
     let source = first.as_ref().map(Headers);
     let headers = source.as_ref().and_then(|source| EventHeaders::read(source).ok());
-    Ok(Base { seq: headers.map_or(0, |headers| headers.seq), offset: start })
+    Ok(Base { seq: headers.map_or(UNKNOWN, |headers| headers.seq), offset: start })
 }

@@ -8,7 +8,7 @@ use crate::error::WriteError;
 /// Where a partition begins that this destination has never seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// The first sequence number there is.
+    /// The first sequence number there is; [`crate::batch::UNKNOWN`] where there is no record.
     pub seq: i64,
     /// Its offset.
     pub offset: i64,
@@ -42,6 +42,17 @@ pub struct Position {
     pub last_raw_offset: i64,
 }
 
+/// Where a record should stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The partition.
+    pub partition: i32,
+    /// Its sequence number.
+    pub seq: i64,
+    /// Its id.
+    pub id: &'a str,
+}
+
 /// What a write did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -51,6 +62,8 @@ pub struct Written {
     pub repeats: u64,
     /// Rows set aside, by reason.
     pub rejected: Vec<schema::Reason>,
+    /// Sequence numbers that are lost before a log that was emptied, by partition.
+    pub lost: Vec<(i32, crate::batch::Stretch)>,
     /// Holes found, by partition: of those partitions nothing was written.
     pub holes: Vec<(i32, crate::batch::Hole)>,
 }
@@ -93,6 +106,12 @@ pub trait Writer: Send {
     /// # Errors
     /// [`WriteError::Retry`] where nothing was written, [`WriteError::Fenced`] where another owner is there.
     fn write(&mut self, batch: &Batch) -> Result<Written, WriteError>;
+
+    /// Whether a row of this id stands at this place, stored or set aside.
+    ///
+    /// # Errors
+    /// [`WriteError::Retry`].
+    fn holds(&mut self, topic_id: Uuid, place: Place<'_>) -> Result<bool, WriteError>;
 
     /// Rejected rows of these partitions that are still to be told, oldest first.
     ///

@@ -7,7 +7,7 @@ use service::Metrics;
 use sink::batch::Batch;
 use sink::error::WriteError;
 use sink::ownership::{self, ClaimError, Source};
-use sink::writer::{Claim, Position, Rejected, Writer, Written};
+use sink::writer::{Claim, Place, Position, Rejected, Writer, Written};
 use uuid::Uuid;
 
 const TOPIC: &str = "events";
@@ -35,6 +35,10 @@ impl Writer for Overtaken {
 
     fn write(&mut self, _: &Batch) -> Result<Written, WriteError> {
         Ok(Written::default())
+    }
+
+    fn holds(&mut self, _: Uuid, _: Place<'_>) -> Result<bool, WriteError> {
+        unreachable!("nothing is repeated here")
     }
 
     fn outbox(&mut self, _: Uuid, _: &[i32]) -> Result<Vec<Rejected>, WriteError> {

@@ -31,7 +31,14 @@ fn edit(id: &str) -> Edit<'static> {
 }
 
 fn row(seq: i64, edit: Edit<'static>) -> Row {
-    Row { seq, offset: seq * 2, raw_offset: seq * 3, received_at_ms: 1_500, fate: Fate::Store(Box::new(edit)) }
+    Row {
+        seq,
+        offset: seq * 2,
+        raw_offset: seq * 3,
+        received_at_ms: 1_500,
+        is_base: false,
+        fate: Fate::Store(Box::new(edit)),
+    }
 }
 
 fn rows(seqs: std::ops::Range<i64>) -> Vec<Row> {
@@ -89,6 +96,54 @@ fn a_row_that_postgresql_refuses_costs_that_row() {
     assert_eq!(seqs, [7, 20, 33, 36]);
     assert!(waiting[0].value.starts_with(b"{\"id\":9007199254740993"), "the value is kept");
     assert_eq!(claim(&mut writer).next_seq, Some(40), "their sequence numbers count as stored");
+}
+
+#[test]
+fn a_table_that_refuses_what_it_was_made_for_sets_nothing_aside() {
+    let url = database();
+    let mut writer = writer(&url);
+    let epoch = claim(&mut writer).epoch;
+    let raise = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$; \
+                 CREATE TRIGGER no BEFORE INSERT ON edits FOR EACH ROW EXECUTE FUNCTION no()";
+    let rules = [
+        (raise, "DROP TRIGGER no ON edits; DROP FUNCTION no()", "not today"),
+        ("ALTER TABLE edits ADD CONSTRAINT few CHECK (seq < 0)", "ALTER TABLE edits DROP CONSTRAINT few", "few"),
+        ("ALTER TABLE edits ADD COLUMN note text NOT NULL", "ALTER TABLE edits DROP COLUMN note", "note"),
+        ("CREATE UNIQUE INDEX one ON edits ((wiki))", "DROP INDEX one", "one"),
+    ];
+    for (rule, undo, said) in rules {
+        ask(&url, rule);
+        let refused = writer.write(&batch(epoch, rows(0..20)));
+        assert!(matches!(&refused, Err(WriteError::Refused(why)) if why.contains(said)), "{rule}: {refused:?}");
+        assert_eq!(ask(&url, "SELECT (SELECT count(*) FROM edits) + (SELECT count(*) FROM edits_rejected)"), "0");
+        ask(&url, undo);
+    }
+    assert_eq!(writer.write(&batch(epoch, rows(0..20))).unwrap().inserted, 20);
+}
+
+#[test]
+fn a_column_of_ones_own_that_needs_no_value_changes_nothing() {
+    let url = database();
+    let mut writer = writer(&url);
+    let epoch = claim(&mut writer).epoch;
+    ask(&url, "ALTER TABLE edits ADD COLUMN note text, ADD COLUMN more text NOT NULL DEFAULT 'x'");
+    assert_eq!(writer.write(&batch(epoch, rows(0..20))).unwrap().inserted, 20);
+}
+
+#[test]
+fn a_write_that_takes_too_long_is_told_from_other_failures() {
+    let url = database();
+    let mut writer = writer(&url);
+    let epoch = claim(&mut writer).epoch;
+    // As the database's own limit ends a statement, from ten rows on.
+    ask(
+        &url,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF (SELECT count(*) FROM fresh) > 10 THEN \
+         RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$; CREATE TRIGGER slow AFTER INSERT \
+         ON edits REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    );
+    assert!(matches!(writer.write(&batch(epoch, rows(0..20))), Err(WriteError::TooSlow { .. })));
+    assert_eq!(writer.write(&batch(epoch, rows(0..10))).unwrap().inserted, 10);
 }
 
 #[test]
@@ -167,7 +222,7 @@ fn sinks_that_start_together_make_the_tables_once() {
         let sinks: Vec<_> = (0..6).map(|_| scope.spawn(|| writer(&url).prepare().unwrap())).collect();
         sinks.into_iter().for_each(|sink| sink.join().unwrap());
     });
-    assert_eq!(ask(&url, "SELECT version FROM wiki_migrations"), "1");
+    assert_eq!(ask(&url, "SELECT version FROM wiki_migrations"), "1\n2");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
 use schema::{Edit, Reason, Rejection};
-use sink::batch::{Batch, Fate, Hole, Part, Row};
+use sink::batch::{Batch, Fate, Hole, Part, Row, UNKNOWN};
 use sink::error::WriteError;
-use sink::writer::{Base, Claim, Position, Writer};
+use sink::writer::{Base, Claim, Place, Position, Writer};
 use sink::writers::postgres::Postgres;
 use sink::writers::postgres::connection::DatabaseConfig;
 use sink::writers::sqlite::Sqlite;
@@ -31,7 +31,7 @@ fn edit(id: &str) -> Edit<'static> {
 }
 
 fn row(seq: i64, fate: Fate) -> Row {
-    Row { seq, offset: seq * 2, raw_offset: seq * 3, received_at_ms: 5, fate }
+    Row { seq, offset: seq * 2, raw_offset: seq * 3, received_at_ms: 5, is_base: false, fate }
 }
 
 fn stored(seqs: std::ops::Range<i64>) -> Vec<Row> {
@@ -93,6 +93,45 @@ fn a_hole_is_named_and_nothing_is_stepped_over() {
         let written = writer.write(&batch(epoch, stored(1..3))).unwrap();
         assert_eq!((written.inserted, &written.holes[..]), (0, &[(3, Hole { expected: 0, found: 1 })][..]));
         assert_eq!(claim(writer.as_mut(), TOPIC, 0).unwrap().next_seq, Some(0));
+    }
+}
+
+#[test]
+fn a_jump_behind_an_emptied_log_is_noted_as_lost_and_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let epoch = claim(writer.as_mut(), TOPIC, 10).unwrap().epoch;
+        let mut rows = [stored(10..12), stored(20..22)].concat();
+        rows[2].is_base = true;
+        let written = writer.write(&batch(epoch, rows)).unwrap();
+        assert_eq!((written.inserted, written.lost), (4, vec![(3, (12, 20))]));
+        assert_eq!(claim(writer.as_mut(), TOPIC, 0).unwrap().next_seq, Some(22));
+    }
+}
+
+#[test]
+fn where_nothing_is_known_the_first_record_is_the_base() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let first = claim(writer.as_mut(), TOPIC, UNKNOWN).unwrap();
+        assert_eq!(first.next_seq, None);
+        let written = writer.write(&batch(first.epoch, stored(70..73))).unwrap();
+        assert_eq!((written.inserted, written.lost.len()), (3, 0));
+        assert_eq!(claim(writer.as_mut(), TOPIC, 0).unwrap().next_seq, Some(73));
+    }
+}
+
+#[test]
+fn a_record_is_held_only_at_its_place_with_its_id_stored_or_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in exact_writers(folder.path()) {
+        let epoch = claim(writer.as_mut(), TOPIC, 0).unwrap().epoch;
+        let mut rows = stored(0..3);
+        rows[2] = row(2, Fate::Store(Box::new(edit("e0"))));
+        assert_eq!(writer.write(&batch(epoch, rows)).unwrap().rejected, [Reason::DuplicateId]);
+        let mut holds = |seq, id| writer.holds(TOPIC, Place { partition: 3, seq, id }).unwrap();
+        assert!(holds(1, "e1") && holds(2, "e0"));
+        assert!(!holds(1, "e0") && !holds(2, "e2") && !holds(9, "e1"));
     }
 }
 

@@ -16,6 +16,7 @@ mod guard;
 mod kill;
 mod page_api;
 mod recorded;
+mod refusal;
 mod replicas;
 mod state;
 mod stream_faults;
@@ -24,6 +25,7 @@ mod tail;
 /// Left out by `make test-fast`.
 mod long {
     mod absence;
+    mod emptied;
     mod resources;
     mod retention;
 }

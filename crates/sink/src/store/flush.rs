@@ -1,5 +1,6 @@
 //! The batch on its way into the destination, and what follows a write.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use kafka::TopicPartition;
@@ -9,6 +10,7 @@ use rdkafka::consumer::CommitMode;
 use service::Failure;
 
 use super::{RETRY, Retry, Store};
+use crate::batch::Part;
 use crate::error::WriteError;
 use crate::slow;
 use crate::writer::Written;
@@ -25,12 +27,17 @@ impl Store {
             std::thread::park_timeout(slow::PAUSE);
         }
         let started = Instant::now();
-        match self.metrics.during_a_write(|| self.writer.write(&self.batch)) {
-            Ok(written) => {
-                let rows = self.batch.len();
-                self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
-                self.written(&written);
-            }
+        let rest = self.most.map(|most| self.batch.split_off(most)).unwrap_or_default();
+        let result = self.metrics.during_a_write(|| self.writer.write(&self.batch));
+        if let Ok(written) = result {
+            let rows = self.batch.len();
+            self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
+            self.written(&written, rest);
+            return Ok(());
+        }
+        self.batch.append(rest);
+        match result {
+            Ok(_) => {}
             Err(WriteError::Fenced { partitions }) => {
                 tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
                 self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
@@ -38,15 +45,33 @@ impl Store {
                     self.let_go(partition);
                 }
             }
-            Err(error @ WriteError::Retry { doing, .. }) => self.retry_later(&error, doing),
+            Err(error @ WriteError::Retry { doing, .. }) => {
+                tracing::warn!(%error, "write failed; trying again");
+                self.retry_later(doing);
+            }
+            Err(error @ WriteError::TooSlow { doing, .. }) => {
+                let most = (self.most.unwrap_or_else(|| self.batch.len()) / 2).max(1);
+                tracing::warn!(%error, rows = most, "a write took too long; trying again with fewer rows at once");
+                self.most = Some(most);
+                self.retry_later(doing);
+            }
+            Err(WriteError::Refused(sentence)) => {
+                tracing::error!(
+                    rows = self.batch.len(),
+                    "the table refuses rows that it was made for: {sentence}; nothing was set aside, and writing goes on \
+                     when the table takes them again"
+                );
+                self.refused = Some(sentence);
+                self.metrics.refusing.set(1);
+                self.retry_later("refused");
+            }
             Err(WriteError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
         }
         Ok(())
     }
 
-    fn retry_later(&mut self, error: &WriteError, doing: &str) {
+    fn retry_later(&mut self, doing: &str) {
         let wait = self.retry.as_ref().map_or(RETRY.0, |retry| (retry.wait * 2).min(RETRY.1));
-        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "write failed; trying again");
         self.metrics.retried(doing);
         if self.retry.is_none() {
             self.set_paused(true);
@@ -71,16 +96,42 @@ impl Store {
         }
     }
 
-    fn written(&mut self, written: &Written) {
-        self.end_retry();
+    /// Rows are stored; the `rest` of the batch waits for the next write.
+    fn written(&mut self, written: &Written, rest: BTreeMap<i32, Part>) {
+        if self.refused.take().is_some() {
+            tracing::info!("the table takes rows again");
+            self.metrics.refusing.set(0);
+        }
+        if rest.is_empty() {
+            self.end_retry();
+        } else if let Some(retry) = &mut self.retry {
+            // At once; until all is written nothing more is read.
+            *retry = Retry { at: Instant::now(), wait: RETRY.0 };
+        }
+        let most = usize::try_from(self.config.batch_rows).unwrap_or(usize::MAX);
+        self.most = self.most.map(|rows| rows.saturating_mul(2)).filter(|rows| *rows < most);
+        for (partition, (from, to)) in &written.lost {
+            tracing::error!(
+                partition,
+                count = to - from,
+                from,
+                to,
+                "the topic was emptied before these records were stored: their edits are lost"
+            );
+            self.metrics.lost.inc_by(u64::try_from(to - from).unwrap_or(0));
+        }
+        if !written.rejected.is_empty() {
+            let reasons: BTreeSet<&str> = written.rejected.iter().map(|reason| reason.as_str()).collect();
+            tracing::warn!(rows = written.rejected.len(), ?reasons, "rows were set aside in edits_rejected");
+        }
         self.service.metrics.progressed();
         for (partition, hole) in &written.holes {
             // The table was set back under us: what it lacks is read again.
             tracing::warn!(partition, ?hole, "the table expects another record: reading again from there");
             self.let_go(*partition);
         }
-        let parts = std::mem::take(&mut self.batch.parts);
-        self.since = None;
+        let parts = std::mem::replace(&mut self.batch.parts, rest);
+        self.since = if self.batch.is_empty() { None } else { Some(Instant::now()) };
         for (partition, part) in &parts {
             for row in &part.rows {
                 self.metrics.durable(seconds_since(row.received_at_ms));

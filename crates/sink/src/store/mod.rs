@@ -26,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::ownership::{self, ClaimError, Owned, Source};
 use crate::report::Report;
 use crate::slow::{self, Slowness};
-use crate::writer::Writer;
+use crate::writer::{Place, Writer};
 
 /// Longest wait for a record: how soon a stop is noticed.
 const TURN: Duration = Duration::from_millis(50);
@@ -60,6 +60,10 @@ pub struct Store {
     lost: BTreeMap<i32, Instant>,
     /// The last claim has to be tried again.
     unclaimed: bool,
+    /// Rows of one write at most, where a whole batch took too long.
+    most: Option<usize>,
+    /// Why the table refuses all rows, if it does.
+    refused: Option<String>,
     /// When the lag was shown last: also while a write waits it must be seen to grow.
     shown: Instant,
     /// Since when rejected rows wait to be told.
@@ -115,6 +119,8 @@ impl Store {
             retry: None,
             lost: BTreeMap::new(),
             unclaimed: false,
+            most: None,
+            refused: None,
             shown: Instant::now(),
             untold: None,
             config,
@@ -216,18 +222,55 @@ impl Store {
         };
         let expected = owned.next_seq.unwrap_or(headers.seq);
         if headers.seq < expected {
-            self.metrics.repeats.inc();
-            return Ok(());
+            let was_read = record.offset() < owned.next_offset;
+            return if was_read { Ok(()) } else { self.repeated(partition, &headers, record.offset()) };
         }
-        if headers.seq > expected {
+        if headers.seq > expected && headers.base.is_none() {
             self.heal(partition, Hole { expected, found: headers.seq }, &headers, record.offset())?;
+        }
+        if self
+            .owned
+            .get(&partition)
+            .is_none_or(|owned| owned.next_seq.is_some_and(|next| next < headers.seq) && headers.base.is_none())
+        {
+            // Halted, or healed in part: it is read again.
+            return Ok(());
         }
         let fate = match Edit::from_json(value) {
             Ok(edit) => Fate::Store(Box::new(edit.into_owned())),
             Err(rejection) => Fate::Reject(rejection, value.to_vec()),
         };
-        let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms } = headers;
-        self.take(partition, Row { seq, offset: record.offset(), raw_offset, received_at_ms, fate });
+        let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms, base } = headers;
+        self.take(
+            partition,
+            Row { seq, offset: record.offset(), raw_offset, received_at_ms, is_base: base.is_some(), fate },
+        );
+        Ok(())
+    }
+
+    /// A record behind the position with a lower sequence number: a repeat only where the destination has it there.
+    fn repeated(&mut self, partition: i32, headers: &EventHeaders<'_>, offset: i64) -> Result<(), Failure> {
+        // It may be a repeat of what is only read.
+        self.flush()?;
+        let place = Place { partition, seq: headers.seq, id: &headers.id };
+        match self.writer.holds(self.source.topic_id, place) {
+            Ok(true) => self.metrics.repeats.inc(),
+            Ok(false) => {
+                tracing::error!(
+                    partition,
+                    offset,
+                    seq = headers.seq,
+                    id = %headers.id,
+                    "the sequence of {} went back to a number that the table has no such edit for: the partition is halted",
+                    self.source.topic
+                );
+                self.halt(partition);
+            }
+            Err(error) => {
+                tracing::warn!(partition, %error, "cannot look for a repeated record yet");
+                self.let_go(partition);
+            }
+        }
         Ok(())
     }
 
@@ -256,9 +299,15 @@ impl Store {
         let stretch = Stretch { topic: &topic, partition, from, until: behind.raw_offset, offset: offset - 1 };
         match heal::rows(&self.tail, &self.mapping, &stretch, hole) {
             Ok(Some(rows)) => {
-                tracing::info!(partition, rows = rows.len(), "healed");
+                let is_whole = rows.last().is_some_and(|last| last.seq + 1 == hole.found);
+                tracing::info!(partition, rows = rows.len(), is_whole, "healed");
                 for row in rows {
                     self.take(partition, row);
+                }
+                if !is_whole {
+                    // The rest follows when the partition is claimed again; the group is polled meanwhile.
+                    self.flush()?;
+                    self.let_go(partition);
                 }
             }
             Ok(None) => {

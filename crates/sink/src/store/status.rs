@@ -9,6 +9,8 @@ use crate::report::State;
 impl Store {
     /// Ready unless a write waits, or a hole halted a partition: that is for a person to see.
     pub(super) fn show_readiness(&self) {
+        let halted = self.owned.values().filter(|owned| owned.is_halted).count();
+        self.metrics.halted.set(i64::try_from(halted).unwrap_or(i64::MAX));
         match self.trouble() {
             Some(trouble) => self.readiness.failing(&trouble),
             None if self.owned.is_empty() => self.readiness.ok("standing by"),
@@ -17,6 +19,9 @@ impl Store {
     }
 
     fn trouble(&self) -> Option<String> {
+        if let Some(sentence) = &self.refused {
+            return Some(format!("the table refuses rows that it was made for: {sentence}"));
+        }
         if self.retry.is_some() {
             return Some("a write waits for the destination".to_owned());
         }

@@ -1,6 +1,7 @@
 //! SQLite: rows and position in one transaction. Several sinks of one machine may share the file.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
@@ -8,13 +9,12 @@ use schema::{Edit, Reason, Rejection};
 use service::Failure;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Fate, Row};
+use crate::batch::{Batch, Due, Fate, Row, UNKNOWN};
 use crate::error::WriteError;
-use crate::writer::{Claim, Position, Rejected, Writer, Written};
+use crate::writer::{Claim, Place, Position, Rejected, Writer, Written};
 
 /// The tables; a later version is a further file and a step in [`Sqlite::migrate`].
-const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 /// Another sink's write may hold the file this long.
 const BUSY: Duration = Duration::from_secs(10);
 /// Between two attempts to open a file that another sink is making.
@@ -22,16 +22,23 @@ const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// Dead letters told at once.
 const OUTBOX: i64 = 500;
 
-const INSERT: &str = "INSERT INTO edits VALUES (:event_id, :id, :domain, :namespace, :title, :timestamp, :user_name, \
+const INSERT: &str = "INSERT INTO edits (event_id, id, domain, namespace, title, timestamp, user_name, \
+    user_type, old_length, new_length, type, wiki, namespace_id, namespace_local, user_kind, revision_old, \
+    revision_new, minor, patrolled, comment, topic_id, partition, seq, received_at, stored_at) VALUES (:event_id, :id, :domain, :namespace, :title, :timestamp, :user_name, \
     :user_type, :old_length, :new_length, :type, :wiki, :namespace_id, :namespace_local, :user_kind, :revision_old, \
     :revision_new, :minor, :patrolled, :comment, :topic_id, :partition, :seq, :received_at, :stored_at)";
-const REJECT: &str = "INSERT INTO edits_rejected (topic_id, partition, seq, \"offset\", reason, detail, value) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const REJECT: &str = "INSERT INTO edits_rejected (topic_id, partition, seq, \"offset\", reason, detail, value, event_id) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const HOLDS: &str = "SELECT EXISTS (SELECT 1 FROM edits WHERE topic_id = ?1 AND partition = ?2 AND seq = ?3 AND event_id = ?4) \
+    OR EXISTS (SELECT 1 FROM edits_rejected WHERE topic_id = ?1 AND partition = ?2 AND seq = ?3 AND event_id = ?4)";
 
 /// A SQLite file.
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
+    path: PathBuf,
+    /// The file that was opened: another under the same name is not it.
+    file: (u64, u64),
 }
 
 impl Sqlite {
@@ -62,24 +69,38 @@ impl Sqlite {
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        let mut writer = Self { connection };
+        let file = identity(path).unwrap_or_default();
+        let mut writer = Self { connection, path: path.to_owned(), file };
         writer.migrate()?;
         Ok(writer)
     }
 
     fn migrate(&mut self) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version == 0 {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        for (number, step) in (1_i32..).zip(SCHEMA).skip(version) {
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", number)?;
         }
         transaction.commit()
     }
 
     fn begin(&mut self) -> Result<Transaction<'_>, WriteError> {
+        if identity(&self.path) != Some(self.file) {
+            return Err(WriteError::Stop(format!(
+                "the SQLite file {} was removed or replaced while it was written: put it back, or give another with \
+                 --sqlite-file or WIKI_SQLITE_FILE",
+                self.path.display()
+            )));
+        }
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(retry("begin a transaction"))
     }
+}
+
+/// Device and number of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
@@ -87,7 +108,13 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 fn retry(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> WriteError {
-    move |source| WriteError::Retry { doing, source: Box::new(source) }
+    move |source| match source.sqlite_error_code() {
+        // A column, a table or a rule that is not as this program made it: our own rows satisfy those.
+        Some(ErrorCode::ConstraintViolation | ErrorCode::Unknown | ErrorCode::SchemaChanged) => {
+            WriteError::Refused(format!("{doing}: {source}"))
+        }
+        _ => WriteError::Retry { doing, source: Box::new(source) },
+    }
 }
 
 impl Writer for Sqlite {
@@ -118,7 +145,7 @@ impl Writer for Sqlite {
                     |row| {
                         Ok(Position {
                             epoch: row.get(0)?,
-                            next_seq: Some(row.get(1)?),
+                            next_seq: Some(row.get(1)?).filter(|next| *next != UNKNOWN),
                             next_offset: row.get(2)?,
                             last_raw_offset: row.get(3)?,
                         })
@@ -136,21 +163,22 @@ impl Writer for Sqlite {
         let mut written = Written::default();
         let mut fenced = Vec::new();
         for (partition, part) in &batch.parts {
-            let (epoch, next_seq): (i64, i64) = transaction
+            let standing: Option<(i64, i64)> = transaction
                 .query_row(
                     "SELECT epoch, next_seq FROM sink_progress WHERE topic_id = ?1 AND partition = ?2",
                     params![batch.topic_id.to_string(), partition],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )
+                .optional()
                 .map_err(retry("read the position"))?;
-            if epoch != part.epoch {
+            let Some((_, next_seq)) = standing.filter(|(epoch, _)| *epoch == part.epoch) else {
                 fenced.push(*partition);
                 continue;
-            }
+            };
             match part.due(next_seq) {
                 Ok(due) => {
-                    written.repeats += (part.rows.len() - due.len()) as u64;
-                    insert(&transaction, batch.topic_id, *partition, due, &mut written)?;
+                    written.repeats += (part.rows.len() - due.rows.len()) as u64;
+                    insert(&transaction, batch.topic_id, *partition, &due, &mut written)?;
                 }
                 Err(hole) => written.holes.push((*partition, hole)),
             }
@@ -160,6 +188,13 @@ impl Writer for Sqlite {
         }
         transaction.commit().map_err(retry("commit a write"))?;
         Ok(written)
+    }
+
+    fn holds(&mut self, topic_id: Uuid, place: Place<'_>) -> Result<bool, WriteError> {
+        let Place { partition, seq, id } = place;
+        self.connection
+            .query_row(HOLDS, params![topic_id.to_string(), partition, seq, id], |row| row.get(0))
+            .map_err(retry("look for a row"))
     }
 
     fn outbox(&mut self, topic_id: Uuid, partitions: &[i32]) -> Result<Vec<Rejected>, WriteError> {
@@ -224,18 +259,27 @@ fn insert(
     transaction: &Transaction<'_>,
     topic_id: Uuid,
     partition: i32,
-    rows: &[Row],
+    due: &Due<'_>,
     written: &mut Written,
 ) -> Result<(), WriteError> {
-    let (Some(last), topic_id) = (rows.last(), topic_id.to_string()) else { return Ok(()) };
+    let Due { rows, lost } = due;
+    let (Some(first), Some(last), topic_id) = (rows.first(), rows.last(), topic_id.to_string()) else {
+        return Ok(());
+    };
+    for (from, to) in lost {
+        transaction
+            .execute("INSERT INTO sink_stretches VALUES (?1, ?2, ?3, ?4)", params![topic_id, partition, from, to])
+            .map_err(retry("note a loss"))?;
+        written.lost.push((partition, (*from, *to)));
+    }
     let stored_at = now_ms();
-    for row in rows {
+    for row in *rows {
         let refused = match &row.fate {
             Fate::Store(edit) => insert_edit(transaction, &topic_id, partition, row, edit, stored_at)?
-                .map(|rejection| (rejection, edit.to_json())),
-            Fate::Reject(rejection, value) => Some((rejection.clone(), value.clone())),
+                .map(|rejection| (rejection, edit.to_json(), Some(edit.event_id.as_ref()))),
+            Fate::Reject(rejection, value) => Some((rejection.clone(), value.clone(), None)),
         };
-        let Some((rejection, value)) = refused else {
+        let Some((rejection, value, id)) = refused else {
             written.inserted += 1;
             continue;
         };
@@ -243,16 +287,16 @@ fn insert(
             .prepare_cached(REJECT)
             .and_then(|mut statement| {
                 let Rejection { reason, detail } = &rejection;
-                statement.execute(params![topic_id, partition, row.seq, row.offset, reason.as_str(), detail, value])
+                statement.execute(params![topic_id, partition, row.seq, row.offset, reason.as_str(), detail, value, id])
             })
             .map_err(retry("set a row aside"))?;
         written.rejected.push(rejection.reason);
     }
     transaction
         .execute(
-            "UPDATE sink_progress SET next_seq = ?3, next_offset = ?4, last_raw_offset = ?5 \
-             WHERE topic_id = ?1 AND partition = ?2",
-            params![topic_id, partition, last.seq + 1, last.offset + 1, last.raw_offset],
+            "UPDATE sink_progress SET next_seq = ?3, next_offset = ?4, last_raw_offset = ?5, \
+             base_seq = CASE base_seq WHEN -1 THEN ?6 ELSE base_seq END WHERE topic_id = ?1 AND partition = ?2",
+            params![topic_id, partition, last.seq + 1, last.offset + 1, last.raw_offset, first.seq],
         )
         .map_err(retry("write the position"))?;
     Ok(())
@@ -281,13 +325,25 @@ fn insert_edit(
     });
     match inserted {
         Ok(_) => Ok(None),
-        Err(rusqlite::Error::SqliteFailure(error, text)) if error.code == ErrorCode::ConstraintViolation => {
+        Err(rusqlite::Error::SqliteFailure(error, text)) => {
             let text = text.unwrap_or_default();
-            let reason = if text.contains("edits.event_id") { Reason::DuplicateId } else { Reason::RefusedByWriter };
-            Ok(Some(Rejection::new(reason, text)))
+            match error.code {
+                ErrorCode::TooBig | ErrorCode::TypeMismatch => Ok(Some(Rejection::new(Reason::RefusedByWriter, text))),
+                // Which key was hit is looked up: names of constraints are the table owner's.
+                ErrorCode::ConstraintViolation if is_stored(transaction, &edit.event_id)? => {
+                    Ok(Some(Rejection::new(Reason::DuplicateId, text)))
+                }
+                _ => Err(retry("insert a row")(rusqlite::Error::SqliteFailure(error, Some(text)))),
+            }
         }
         Err(error) => Err(retry("insert a row")(error)),
     }
+}
+
+fn is_stored(transaction: &Transaction<'_>, id: &str) -> Result<bool, WriteError> {
+    transaction
+        .query_row("SELECT EXISTS (SELECT 1 FROM edits WHERE event_id = ?1)", params![id], |row| row.get(0))
+        .map_err(retry("look for a row"))
 }
 
 /// Unix milliseconds.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, Fate};
 use crate::error::WriteError;
-use crate::writer::{Claim, Position, Rejected, Writer, Written};
+use crate::writer::{Claim, Place, Position, Rejected, Writer, Written};
 
 /// Lines on a stream of bytes.
 #[derive(Debug)]
@@ -77,6 +77,11 @@ impl<W: Write + Send> Writer for Stdout<W> {
         }
         self.out.flush().map_err(failed)?;
         Ok(written)
+    }
+
+    fn holds(&mut self, _: Uuid, _: Place<'_>) -> Result<bool, WriteError> {
+        // It keeps no position: Kafka's offsets say where it goes on, and a repeat is written again.
+        Ok(true)
     }
 
     fn outbox(&mut self, _: Uuid, partitions: &[i32]) -> Result<Vec<Rejected>, WriteError> {

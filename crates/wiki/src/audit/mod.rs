@@ -2,16 +2,16 @@
 
 mod table;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use kafka::{Headers, Kafka, KafkaConfig, Tail};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use schema::gap::GapStatus;
-use schema::record::{CE_ID, HeaderSource as _, SEQ};
+use schema::record::{CE_ID, EventHeaders, HeaderSource as _, SEQ, SeqBase};
 use serde::Serialize;
 use serde_json::json;
 use service::{Failure, Metrics};
@@ -89,6 +89,12 @@ pub(crate) struct Report {
     /// Published a moment ago, and not stored yet.
     under_way: usize,
     missing: usize,
+    /// Stored from records that the topic no longer holds.
+    aged: usize,
+    /// Records in our topics that others wrote.
+    foreign: usize,
+    /// Records that were deleted before they were mapped.
+    lost: i64,
     /// Missing within a gap whose loss an operator accepted.
     accepted: usize,
     double: usize,
@@ -130,6 +136,15 @@ impl fmt::Display for Report {
         if self.under_way > 0 {
             writeln!(f, "under way     {:>9}  (published within the last {} s)", self.under_way, UNDER_WAY.as_secs())?;
         }
+        if self.aged > 0 {
+            writeln!(f, "aged          {:>9}  (stored, and older than the topic's start)", self.aged)?;
+        }
+        if self.foreign > 0 {
+            writeln!(f, "foreign       {:>9}  (records that others wrote into the topics)", self.foreign)?;
+        }
+        if self.lost > 0 {
+            writeln!(f, "lost          {:>9}  (deleted from the topics before they were read)", self.lost)?;
+        }
         if self.accepted > 0 {
             writeln!(f, "accepted      {:>9}  (missing in gaps whose loss was accepted)", self.accepted)?;
         }
@@ -152,6 +167,12 @@ struct Ids {
     young: HashSet<String>,
     /// Of a table the ids of the topics that it is made from.
     topics: Vec<String>,
+    /// Of a table the ids of rows whose records the topic no longer holds.
+    aged: HashSet<String>,
+    /// Records that our services did not write.
+    foreign: usize,
+    /// Records that were deleted before somebody read them: a sequence goes on behind a log that was emptied.
+    lost: i64,
 }
 
 impl Ids {
@@ -161,19 +182,34 @@ impl Ids {
         scan(tail, topic, |record| {
             let headers = Headers(record);
             let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
-            if let Some(id) = text(&headers, CE_ID) {
-                if record.timestamp().to_millis().is_some_and(|at_ms| at_ms >= young_ms) {
-                    ids.young.insert(id.clone());
+            let (Some(seq), Some(id)) = (seq, text(&headers, CE_ID)) else {
+                // Set aside by whoever reads it.
+                ids.foreign += 1;
+                return;
+            };
+            if record.timestamp().to_millis().is_some_and(|at_ms| at_ms >= young_ms) {
+                ids.young.insert(id.clone());
+            }
+            ids.count(id);
+            match expected.insert(record.partition(), seq + 1) {
+                Some(due) if seq > due && SeqBase::of(&headers) == Some(SeqBase::Emptied) => ids.lost += seq - due,
+                // How much was lost is not known.
+                Some(due) if seq > due && SeqBase::of(&headers).is_some() => {}
+                Some(due) if seq != due => {
+                    ids.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
                 }
-                ids.count(id);
+                _ => {}
             }
-            let due = expected.get(&record.partition());
-            if seq.is_none() || due.is_some_and(|due| seq != Some(*due)) {
-                ids.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
-            }
-            expected.insert(record.partition(), seq.unwrap_or(-1) + 1);
         })?;
         Ok(ids)
+    }
+
+    /// A row of a table, from this partition and place in its sequence.
+    fn count_row(&mut self, id: String, (partition, seq): (i32, i64), starts: &BTreeMap<i32, i64>) {
+        if starts.get(&partition).is_some_and(|start| seq < *start) {
+            self.aged.insert(id.clone());
+        }
+        self.count(id);
     }
 
     fn count(&mut self, id: String) {
@@ -183,6 +219,24 @@ impl Ids {
     fn repeats(&self) -> usize {
         self.times.values().map(|times| times - 1).sum()
     }
+}
+
+/// The sequence number of the first record that each partition still holds; the greatest number where it holds none.
+fn starts(tail: &Tail, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
+    let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
+    let mut starts = BTreeMap::new();
+    for partition in 0..tail.partitions(topic).map_err(failed)?.unwrap_or(0) {
+        let start = tail.bounds(topic, partition).map_err(failed)?.start;
+        if start == 0 {
+            continue;
+        }
+        let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
+        let first = tail.first_own_record(topic, partition, start, is_own).map_err(failed)?;
+        let source = first.as_ref().map(Headers);
+        let seq = source.as_ref().and_then(|source| EventHeaders::read(source).ok()).map(|headers| headers.seq);
+        starts.insert(partition, seq.unwrap_or(i64::MAX));
+    }
+    Ok(starts)
 }
 
 fn text<M: rdkafka::Message>(headers: &Headers<'_, M>, name: &str) -> Option<String> {
@@ -207,7 +261,7 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
     // Against the stream: what is found here was there already in what is read next.
-    let stored = table.ids()?;
+    let stored = table.ids(&starts(&tail, &topics.events)?)?;
     expect_same_topic(&tail, &topics.events, &stored.topics)?;
     let enriched = Ids::of(&tail, &topics.events, young_ms)?;
     let raw = Ids::of(&tail, &topics.raw, young_ms)?;
@@ -248,7 +302,13 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
     report.under_way = unstored.clone().filter(is_under_way).count();
     report.accepted = unstored.clone().filter(is_accepted).count();
     report.missing = unstored.count() - report.under_way - report.accepted;
-    report.extra = stored.times.keys().filter(|id| !expected.contains(id)).count();
+    let is_known = |id: &&String| {
+        expected.contains(id) || (made.is_none() && (stored.aged.contains(*id) || enriched.times.contains_key(*id)))
+    };
+    report.extra = stored.times.keys().filter(|id| !is_known(id)).count();
+    report.aged = stored.aged.len();
+    report.foreign = raw.foreign + enriched.foreign;
+    report.lost = raw.lost + enriched.lost;
     report.double = raw.repeats() + enriched.repeats() + stored.repeats();
     report.gaps = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
     report.loose.extend(stored.loose);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openssl::ssl::{SslConnector, SslMethod};
 use postgres::config::Host;
+use postgres::error::SqlState;
 use postgres::{Client, Config, Error};
 use postgres_openssl::MakeTlsConnector;
 use service::Failure;
@@ -183,8 +184,12 @@ impl Target {
 pub enum Verdict {
     /// Try again, on the same connection or another.
     Retry,
+    /// It took too long: less at once may do.
+    TooSlow,
     /// This row is refused; others would be taken.
     BadRow,
+    /// The table refuses rows that it was made for.
+    Refused,
     /// A person must act: rights, names, passwords.
     Stop,
 }
@@ -194,8 +199,12 @@ pub enum Verdict {
 pub fn judge(error: &Error) -> Verdict {
     let Some(code) = error.code() else { return Verdict::Retry };
     match code.code().get(..2).unwrap_or_default() {
-        // 54: too long for an index, for one.
-        "22" | "23" | "54" => Verdict::BadRow,
+        // 54: too long for an index, for one. A second row of a key is judged by a look at the table.
+        "22" | "54" => Verdict::BadRow,
+        "23" if *code == SqlState::UNIQUE_VIOLATION => Verdict::BadRow,
+        // Rules, partitions and triggers: our rows satisfy the table as we made it.
+        "23" | "P0" => Verdict::Refused,
+        "57" if *code == SqlState::QUERY_CANCELED => Verdict::TooSlow,
         "28" | "3D" | "3F" | "42" => Verdict::Stop,
         _ => Verdict::Retry,
     }
@@ -220,9 +229,10 @@ pub fn failed(doing: &'static str) -> impl Fn(Error) -> WriteError {
             "PostgreSQL refused to {doing}: {}; see docs/postgresql.md for the rights that the role needs",
             sentence(&error)
         )),
-        Verdict::Retry | Verdict::BadRow => {
-            WriteError::Retry { doing, source: Box::new(Said(sentence(&error), error)) }
-        }
+        Verdict::Retry => WriteError::Retry { doing, source: Box::new(Said(sentence(&error), error)) },
+        Verdict::TooSlow => WriteError::TooSlow { doing, source: Box::new(Said(sentence(&error), error)) },
+        // A bad row was looked for and not found.
+        Verdict::BadRow | Verdict::Refused => WriteError::Refused(format!("{doing}: {}", sentence(&error))),
     }
 }
 

@@ -58,6 +58,16 @@ pub(super) struct Reject<'a> {
     pub(super) value: Vec<u8>,
 }
 
+impl Reject<'_> {
+    /// The edit's id, where it can be read.
+    pub(super) fn id(&self) -> Option<&str> {
+        match &self.row.fate {
+            Fate::Store(edit) => Some(edit.event_id.as_ref()),
+            Fate::Reject(..) => None,
+        }
+    }
+}
+
 impl<'a> Insert<'a> {
     /// Sorts a record: into the table, or aside where it cannot be a row.
     pub(super) fn of(partition: i32, row: &'a Row) -> Result<Self, Reject<'a>> {
@@ -75,8 +85,7 @@ impl<'a> Insert<'a> {
     }
 
     fn refused(&self, error: &Error) -> Reject<'a> {
-        let is_repeat = error.code() == Some(&SqlState::UNIQUE_VIOLATION)
-            && error.as_db_error().and_then(|said| said.constraint()) == Some("edits_pkey");
+        let is_repeat = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
         let reason = if is_repeat { Reason::DuplicateId } else { Reason::RefusedByWriter };
         Reject {
             partition: self.partition,
@@ -145,6 +154,10 @@ impl<'a> Insert<'a> {
     }
 }
 
+fn is_stored(transaction: &mut Transaction<'_>, id: &str) -> Result<bool, Error> {
+    transaction.query_one("SELECT EXISTS (SELECT 1 FROM edits WHERE event_id = $1)", &[&id]).map(|row| row.get(0))
+}
+
 /// Copies all rows or none.
 ///
 /// # Errors
@@ -179,11 +192,16 @@ pub(super) fn copy_or_refuse<'a>(
         Ok(()) => return savepoint.commit().map(|()| Vec::new()),
         Err(error) => error,
     };
-    savepoint.rollback()?;
-    if judge(&error) != Verdict::BadRow {
+    // Where it cannot be rolled back the connection is gone, and the first error says why.
+    if savepoint.rollback().is_err() || judge(&error) != Verdict::BadRow {
         return Err(error);
     }
     if let [row] = rows {
+        // Which key was hit is looked up: names of constraints are the table owner's.
+        let is_repeat = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
+        if is_repeat && !is_stored(transaction, &row.edit.event_id)? {
+            return Err(error);
+        }
         return Ok(vec![row.refused(&error)]);
     }
     let (first, second) = rows.split_at(rows.len() / 2);

@@ -3,7 +3,8 @@
 use postgres::{Client, Error, GenericClient};
 
 /// Every version, in order.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_edits.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_edits.sql"), include_str!("migrations/0002_stretches.sql")];
 /// Sinks that start together make the tables one after another: the key of the lock, "wiki" in ASCII.
 const LOCK: i64 = 0x77_69_6b_69;
 

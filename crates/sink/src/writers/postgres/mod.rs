@@ -14,9 +14,9 @@ use schema::{Reason, Rejection};
 use service::Failure;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Row};
+use crate::batch::{Batch, Due, Row, UNKNOWN};
 use crate::error::WriteError;
-use crate::writer::{Claim, Position, Rejected, Writer, Written};
+use crate::writer::{Claim, Place, Position, Rejected, Writer, Written};
 use connection::{DatabaseConfig, Target, Verdict, failed, judge, sentence};
 use copy::{Insert, Reject, copy_or_refuse};
 use migrations::Standing;
@@ -32,12 +32,15 @@ const CLAIM: &str = "INSERT INTO sink_progress AS p \
 const LOCK: &str = "SELECT partition, epoch, next_seq FROM sink_progress \
     WHERE topic_id = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE";
 const MOVE: &str = "UPDATE sink_progress p SET next_seq = n.next_seq, next_offset = n.next_offset, \
-    last_raw_offset = n.last_raw_offset \
-    FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]) \
-        AS n (partition, next_seq, next_offset, last_raw_offset) \
+    last_raw_offset = n.last_raw_offset, base_seq = CASE p.base_seq WHEN -1 THEN n.first_seq ELSE p.base_seq END \
+    FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+        AS n (partition, next_seq, next_offset, last_raw_offset, first_seq) \
     WHERE p.topic_id = $1 AND p.partition = n.partition";
-const REJECT: &str = "INSERT INTO edits_rejected (topic_id, partition, seq, \"offset\", reason, detail, value) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const REJECT: &str = "INSERT INTO edits_rejected (topic_id, partition, seq, \"offset\", reason, detail, value, event_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const HOLDS: &str = "SELECT EXISTS (SELECT 1 FROM edits WHERE topic_id = $1 AND partition = $2 AND seq = $3 AND event_id = $4) \
+    OR EXISTS (SELECT 1 FROM edits_rejected WHERE topic_id = $1 AND partition = $2 AND seq = $3 AND event_id = $4)";
+const STRETCH: &str = "INSERT INTO sink_stretches (topic_id, partition, from_seq, to_seq) VALUES ($1, $2, $3, $4)";
 const UNTOLD: &str = "SELECT id, partition, seq, \"offset\", reason, detail, value FROM edits_rejected \
     WHERE NOT told AND topic_id = $1 AND partition = ANY($2) ORDER BY id LIMIT $3";
 
@@ -71,7 +74,7 @@ impl Postgres {
                 self.target.name(),
                 sentence(&error)
             )),
-            Verdict::Retry | Verdict::BadRow => WriteError::Retry {
+            Verdict::Retry | Verdict::TooSlow | Verdict::BadRow | Verdict::Refused => WriteError::Retry {
                 doing: "connect",
                 source: format!("PostgreSQL ({}) does not answer: {}", self.target.name(), sentence(&error)).into(),
             },
@@ -113,12 +116,17 @@ impl Postgres {
             None => self.connect()?,
         };
         let mut transaction = client.transaction().map_err(failed("begin a transaction"))?;
+        let mut is_whole = true;
         let done = match work(&mut transaction) {
             Ok(done) => transaction.commit().map_err(failed("commit")).map(|()| done),
-            Err(error) => transaction.rollback().map_err(failed("roll back")).and(Err(error)),
+            // Where it cannot be rolled back the connection is gone, and the first error says why.
+            Err(error) => {
+                is_whole = transaction.rollback().is_ok();
+                Err(error)
+            }
         };
         // After a failed commit nobody knows what is stored: a new connection asks.
-        if done.is_ok() || matches!(done, Err(WriteError::Fenced { .. })) {
+        if done.is_ok() || (is_whole && matches!(done, Err(WriteError::Fenced { .. } | WriteError::Refused(_)))) {
             self.client = Some(client);
         }
         done
@@ -146,6 +154,14 @@ impl Writer for Postgres {
 
     fn write(&mut self, batch: &Batch) -> Result<Written, WriteError> {
         self.transact(|transaction| store(transaction, batch))
+    }
+
+    fn holds(&mut self, topic_id: Uuid, place: Place<'_>) -> Result<bool, WriteError> {
+        let Place { partition, seq, id } = place;
+        self.transact(|transaction| {
+            let row = transaction.query_one(HOLDS, &[&topic_id, &partition, &seq, &id]);
+            row.map(|row| row.get(0)).map_err(failed("look for a row"))
+        })
     }
 
     fn outbox(&mut self, topic_id: Uuid, partitions: &[i32]) -> Result<Vec<Rejected>, WriteError> {
@@ -184,21 +200,22 @@ fn refuse_other_topic(transaction: &mut Transaction<'_>, claim: &Claim<'_>) -> R
 fn claim_one(transaction: &mut Transaction<'_>, claim: &Claim<'_>) -> Result<Position, Error> {
     let Claim { topic, topic_id, partition, owner, base } = claim;
     let row = transaction.query_one(CLAIM, &[topic_id, partition, topic, &base.seq, &base.offset, owner])?;
-    Ok(Position { epoch: row.get(0), next_seq: Some(row.get(1)), next_offset: row.get(2), last_raw_offset: row.get(3) })
+    let next_seq = Some(row.get(1)).filter(|next| *next != UNKNOWN);
+    Ok(Position { epoch: row.get(0), next_seq, next_offset: row.get(2), last_raw_offset: row.get(3) })
 }
 
 /// Writes a batch: what is due of it, under its epochs.
 fn store(transaction: &mut Transaction<'_>, batch: &Batch) -> Result<Written, WriteError> {
     let stored = lock(transaction, batch).map_err(failed("lock the positions"))?;
     let mut written = Written::default();
-    let mut due: Vec<(i32, &[Row])> = Vec::new();
+    let mut due: Vec<(i32, Due<'_>)> = Vec::new();
     let mut fenced = Vec::new();
     for (partition, part) in &batch.parts {
         match stored.get(partition) {
             Some((epoch, next_seq)) if *epoch == part.epoch => match part.due(*next_seq) {
-                Ok(rows) => {
-                    written.repeats += (part.rows.len() - rows.len()) as u64;
-                    due.push((*partition, rows));
+                Ok(found) => {
+                    written.repeats += (part.rows.len() - found.rows.len()) as u64;
+                    due.push((*partition, found));
                 }
                 Err(hole) => written.holes.push((*partition, hole)),
             },
@@ -209,7 +226,7 @@ fn store(transaction: &mut Transaction<'_>, batch: &Batch) -> Result<Written, Wr
         return Err(WriteError::Fenced { partitions: fenced });
     }
     let (mut inserts, mut rejects) = (Vec::new(), Vec::new());
-    for (partition, row) in due.iter().flat_map(|(partition, rows)| rows.iter().map(|row| (*partition, row))) {
+    for (partition, row) in due.iter().flat_map(|(partition, due)| due.rows.iter().map(|row| (*partition, row))) {
         match Insert::of(partition, row) {
             Ok(insert) => inserts.push(insert),
             Err(reject) => rejects.push(reject),
@@ -221,6 +238,10 @@ fn store(transaction: &mut Transaction<'_>, batch: &Batch) -> Result<Written, Wr
     rejects.sort_by_key(|reject| (reject.partition, reject.row.seq));
     set_aside(transaction, batch.topic_id, &rejects).map_err(failed("set rows aside"))?;
     written.rejected = rejects.iter().map(|reject| reject.rejection.reason).collect();
+    for (partition, (from, to)) in due.iter().flat_map(|(at, due)| due.lost.iter().map(|lost| (*at, *lost))) {
+        transaction.execute(STRETCH, &[&batch.topic_id, &partition, &from, &to]).map_err(failed("note a loss"))?;
+        written.lost.push((partition, (from, to)));
+    }
     move_on(transaction, batch.topic_id, &due).map_err(failed("write the positions"))?;
     Ok(written)
 }
@@ -237,21 +258,26 @@ fn set_aside(transaction: &mut Transaction<'_>, topic_id: Uuid, rejects: &[Rejec
         return Ok(());
     }
     let statement = transaction.prepare(REJECT)?;
-    for Reject { partition, row, rejection, value } in rejects {
+    for reject in rejects {
+        let Reject { partition, row, rejection, value } = reject;
+        let id = reject.id();
         // PostgreSQL's text holds no NUL, and a detail may quote one.
         let (reason, detail) = (rejection.reason.as_str(), rejection.detail.replace('\0', "\u{fffd}"));
-        transaction.execute(&statement, &[&topic_id, partition, &row.seq, &row.offset, &reason, &detail, value])?;
+        transaction
+            .execute(&statement, &[&topic_id, partition, &row.seq, &row.offset, &reason, &detail, value, &id])?;
     }
     Ok(())
 }
 
-fn move_on(transaction: &mut Transaction<'_>, topic_id: Uuid, due: &[(i32, &[Row])]) -> Result<(), Error> {
-    let lasts: Vec<(i32, &Row)> = due.iter().filter_map(|(partition, rows)| Some((*partition, rows.last()?))).collect();
+fn move_on(transaction: &mut Transaction<'_>, topic_id: Uuid, due: &[(i32, Due<'_>)]) -> Result<(), Error> {
+    let due = due.iter().filter(|(_, due)| !due.rows.is_empty());
+    let firsts: Vec<i64> = due.clone().filter_map(|(_, due)| Some(due.rows.first()?.seq)).collect();
+    let lasts: Vec<(i32, &Row)> = due.filter_map(|(partition, due)| Some((*partition, due.rows.last()?))).collect();
     let partitions: Vec<i32> = lasts.iter().map(|(partition, _)| *partition).collect();
     let next_seqs: Vec<i64> = lasts.iter().map(|(_, row)| row.seq + 1).collect();
     let next_offsets: Vec<i64> = lasts.iter().map(|(_, row)| row.offset + 1).collect();
     let raw_offsets: Vec<i64> = lasts.iter().map(|(_, row)| row.raw_offset).collect();
-    transaction.execute(MOVE, &[&topic_id, &partitions, &next_seqs, &next_offsets, &raw_offsets]).map(|_| ())
+    transaction.execute(MOVE, &[&topic_id, &partitions, &next_seqs, &next_offsets, &raw_offsets, &firsts]).map(|_| ())
 }
 
 fn rejected(row: &postgres::Row) -> Rejected {
