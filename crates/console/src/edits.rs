@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use schema::Edit;
 use schema::edit::{UserKind, UserType};
 use serde::{Deserialize, Serialize};
+use service::text::cut;
 
 use crate::board::Board;
 
@@ -14,6 +15,12 @@ const WAITING: usize = 2_000;
 const SHOWN: usize = 20;
 /// Records of a partition that can be looked at.
 const KEPT: usize = 20;
+/// Bytes of a record's value, of its key, and of each of its headers.
+const MOST_BYTES: usize = 2_048;
+/// Characters of a text on the page.
+const MOST_CHARS: usize = 300;
+/// Headers of a record.
+const MOST_HEADERS: usize = 20;
 /// How long delays are remembered.
 const DELAYS_MS: i64 = 60_000;
 
@@ -61,17 +68,17 @@ impl EditView {
             offset,
             sink: String::new(),
             letter: String::new(),
-            wiki: edit.wiki.to_string(),
-            domain: edit.domain.to_string(),
+            wiki: cut(&edit.wiki, MOST_CHARS).into_owned(),
+            domain: cut(&edit.domain, MOST_CHARS).into_owned(),
             namespace_id: edit.namespace_id,
-            title: edit.title.to_string(),
-            user: edit.user_name.as_ref().map(ToString::to_string),
+            title: cut(&edit.title, MOST_CHARS).into_owned(),
+            user: edit.user_name.as_ref().map(|user| cut(user, MOST_CHARS).into_owned()),
             user_kind: edit.user_kind,
             is_bot: edit.user_type == UserType::Bot,
-            delta: edit.new_length.unwrap_or(0) - edit.old_length.unwrap_or(0),
+            delta: edit.new_length.unwrap_or(0).saturating_sub(edit.old_length.unwrap_or(0)),
             revision_old: edit.revision_old,
             revision_new: edit.revision_new,
-            timestamp: edit.timestamp.to_string(),
+            timestamp: cut(&edit.timestamp, MOST_CHARS).into_owned(),
         }
     }
 }
@@ -89,6 +96,15 @@ pub struct RecordView {
     pub headers: Vec<(String, String)>,
     /// Its value.
     pub value: String,
+}
+
+impl RecordView {
+    /// The record as it is kept: long texts are cut.
+    fn bounded(self) -> Self {
+        let short = |text: &str| cut(text, MOST_BYTES).into_owned();
+        let headers = self.headers.iter().take(MOST_HEADERS).map(|(name, value)| (short(name), short(value)));
+        Self { key: short(&self.key), headers: headers.collect(), value: short(&self.value), ..self }
+    }
 }
 
 /// Edits of one event: some of those that were stored since the last.
@@ -125,7 +141,7 @@ impl Edits {
             }
         }
         let records = self.records.entry(partition).or_default();
-        records.push_back(record);
+        records.push_back(record.bounded());
         if records.len() > KEPT {
             records.pop_front();
         }

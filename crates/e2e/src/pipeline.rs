@@ -133,7 +133,7 @@ impl Pipeline {
                 .with(common)
                 .with(prefixed)
                 .with(["--replication-factor", &copies.to_string()])
-                .with(["--stream-url", &format!("http://{}/v2/stream/recentchange", self.simulator)])
+                .with(self.stream_url())
                 .with(["--start", "earliest", "--backoff-min-ms", "50", "--backoff-max-ms", "500"])
                 .with(self.ingest_options.clone()),
             "enricher" => Program::new("enricher").with(common).with(prefixed).with(["--rebalance", self.rebalance]),
@@ -151,6 +151,12 @@ impl Pipeline {
         let program = if decides && is_embedded { program.with(QUICK_SESSION) } else { program };
         let process = program.with(self.options.clone()).with(more.iter().copied()).start(name, self.folder.path());
         self.services.insert(name.to_owned(), process);
+    }
+
+    /// The simulator's, unless a story names another.
+    fn stream_url(&self) -> Vec<String> {
+        let own = ["--stream-url".to_owned(), format!("http://{}/v2/stream/recentchange", self.simulator)];
+        if self.ingest_options.contains(&own[0]) { Vec::new() } else { own.into() }
     }
 
     fn destination(&self) -> Vec<String> {
@@ -178,7 +184,9 @@ impl Pipeline {
         self.services.remove(name);
     }
 
-    fn address(&self, service: &str) -> Option<SocketAddr> {
+    /// Where a running service serves.
+    #[must_use]
+    pub fn address(&self, service: &str) -> Option<SocketAddr> {
         let started = self.logs(service).into_iter().rfind(|line| line["message"] == "started")?;
         started["address"].as_str()?.parse().ok()
     }

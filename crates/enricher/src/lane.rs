@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kafka::dead_letter::{self, Origin};
+use kafka::dead_letter::{self, Origin, Quotation};
 use kafka::group_metrics::seconds_since;
 use kafka::{Accepted, Error, FencedWriter, Fetched, Outgoing, Queue, Queued, TopicPartition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schema::record::{EventHeaders, RawHeaders, SeqBase};
-use schema::{Edit, Rejection, namespace};
+use schema::{Edit, Reason, Rejection, namespace};
 
 use crate::assignment::Context;
 use crate::committer::{Handle, Order};
@@ -16,6 +16,8 @@ use crate::progress::{Logs, Progress, Step};
 
 /// A transaction is committed when the partition is caught up, or after this long.
 const MAX_OPEN: Duration = Duration::from_millis(100);
+/// The longest input; ingest writes none that is longer.
+const MAX_VALUE_BYTES: usize = 2 << 20;
 /// Records taken from the queue at once.
 const BATCH: usize = 1_000;
 /// The group's offset is committed this often: a hint for lag tools, and the end of inputs without output.
@@ -265,6 +267,10 @@ impl Lane {
             }
             Step::Take => {}
         }
+        if record.value().len() > MAX_VALUE_BYTES {
+            let why = format!("{} bytes, of {MAX_VALUE_BYTES} at most", record.value().len());
+            return self.set_aside(record, Some(headers.seq), &Rejection::new(Reason::Oversized, why));
+        }
         match self.context.mapping.enrich(record.value()) {
             Ok(Some(edit)) => self.output(record, &headers, &edit),
             Ok(None) => {
@@ -373,15 +379,11 @@ impl Lane {
         let origin =
             Origin { topic, partition: *partition, offset: record.offset(), service: "enricher", stage: "enrich" };
         let reasons = dead_letter::headers(&origin, rejection);
-        let mut headers: Vec<(&str, Option<&[u8]>)> = record.headers().collect();
+        let cuts = dead_letter::cuts(record.key(), record.value());
+        let Quotation { key, value, mut headers } =
+            dead_letter::quote(record.key(), record.value(), record.headers(), &cuts);
         headers.extend(reasons.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
-        let letter = Outgoing {
-            topic: &self.dead_letter_topic,
-            partition: 0,
-            key: record.key(),
-            value: record.value(),
-            headers: &headers,
-        };
+        let letter = Outgoing { topic: &self.dead_letter_topic, partition: 0, key, value, headers: &headers };
         let Stage::Here(writer) = &mut self.stage else { return Ok(Handled::Again) };
         writer.begin()?;
         self.open.since.get_or_insert_with(Instant::now);

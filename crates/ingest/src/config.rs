@@ -194,6 +194,9 @@ fn streams_of(url: &str) -> String {
 
 fn stream_url(text: &str) -> Result<String, String> {
     let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a stream's URL holds no user and no password: it stands in logs".to_owned());
+    }
     if matches!(url.scheme(), "http" | "https") && !streams_of(text).is_empty() {
         return Ok(text.to_owned());
     }

@@ -27,7 +27,9 @@ const OURS: [&str; 11] = [
 /// A sentence: no such setting, with the nearest one there is; or one that is not the operator's to change.
 pub(crate) fn parse(text: &str) -> Result<(String, String), String> {
     let Some((key, value)) = text.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-        return Err("a setting is KEY=VALUE".to_owned());
+        return Err(
+            "a setting is KEY=VALUE; one whose value holds a comma goes into a file, with --kafka-x-file".to_owned()
+        );
     };
     if OURS.contains(&key) {
         return Err(format!("{key} is not to be changed: exactness rests on it"));
@@ -83,7 +85,7 @@ mod tests {
     fn a_mistyped_name_is_answered_with_the_nearest() {
         let sentence = parse("sasl.usrname=x").unwrap_err();
         assert!(sentence.ends_with("the nearest is sasl.username"), "{sentence}");
-        assert_eq!(parse("x"), Err("a setting is KEY=VALUE".to_owned()));
+        assert_eq!(parse("x").map_err(|why| why.contains("--kafka-x-file")), Err(true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{CANARY_DOMAIN, Text, content_id, event_type};
 use crate::namespace;
-use crate::rejection::{Reason, Rejection, parse};
+use crate::rejection::{MAX_TITLE_BYTES, Reason, Rejection, bounded, parse};
 
 /// An enriched change. The first nine fields keep the names and meanings of the original tutorial; fields are
 /// only ever added.
@@ -211,6 +211,9 @@ impl Mapping {
     }
 }
 
+/// Lengths of pages, in bytes.
+const LENGTHS: std::ops::RangeInclusive<i64> = 0..=(1 << 31);
+
 fn required<T>(field: Option<T>, name: &str) -> Result<T, Rejection> {
     field.ok_or_else(|| Rejection::new(Reason::WrongShape, format!("missing field `{name}`")))
 }
@@ -241,8 +244,15 @@ fn edit<'a>(source: Source<'a>, value: &[u8]) -> Result<Edit<'a>, Rejection> {
     } = source;
     let namespace_id = required(namespace_id, "namespace")?;
     let title = required(title, "title")?.0;
+    bounded("title", &title, MAX_TITLE_BYTES)?;
+    user.as_ref().map_or(Ok(()), |user| bounded("user", &user.0, MAX_TITLE_BYTES))?;
     let bot = bot.unwrap_or(false);
     let length = length.unwrap_or_default();
+    for length in [length.old, length.new].into_iter().flatten() {
+        if !LENGTHS.contains(&length) {
+            return Err(Rejection::new(Reason::WrongShape, format!("`length` cannot be {length}")));
+        }
+    }
     let revision = revision.unwrap_or_default();
     let user = user.map(|user| user.0);
     let event_id = match meta.id {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest, Sha256};
 
-use crate::rejection::{Rejection, parse};
+use crate::rejection::{MAX_NAME_BYTES, MAX_TITLE_BYTES, Rejection, bounded, parse};
 
 /// The domain of the artificial events that prove a data centre alive.
 pub(crate) const CANARY_DOMAIN: &str = "canary";
@@ -87,7 +87,13 @@ pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
     let source: Source<'_> = parse(bytes)?;
     let text = |field: Option<Text<'_>>| field.map_or_else(String::new, |text| text.0.into_owned());
     let Meta { id, domain, stream, dt, offset, partition, topic } = source.meta;
-    let (domain, stream) = (text(domain), text(stream));
+    let (domain, stream, topic, dt) = (text(domain), text(stream), text(topic), text(dt));
+    let names = [("meta.domain", &domain), ("meta.stream", &stream), ("meta.topic", &topic), ("meta.dt", &dt)];
+    names.into_iter().try_for_each(|(field, text)| bounded(field, text, MAX_NAME_BYTES))?;
+    let short = [("meta.id", id.as_ref()), ("type", source.kind.as_ref()), ("wiki", source.wiki.as_ref())];
+    let short = short.into_iter().filter_map(|(field, text)| Some((field, text?)));
+    short.into_iter().try_for_each(|(field, text)| bounded(field, &text.0, MAX_NAME_BYTES))?;
+    source.title.as_ref().map_or(Ok(()), |title| bounded("title", &title.0, MAX_TITLE_BYTES))?;
     let id = match id {
         Some(id) if !id.0.is_empty() => id.0.into_owned(),
         _ => content_id(bytes),
@@ -101,16 +107,7 @@ pub fn read(bytes: &[u8]) -> Result<Event, Rejection> {
         let change_type = source.kind.map_or_else(|| stream.clone(), |kind| kind.0.into_owned());
         Kind::Change { change_type, key }
     };
-    Ok(Event {
-        id,
-        kind,
-        dt: text(dt),
-        domain,
-        stream,
-        source_topic: text(topic),
-        source_partition: partition.unwrap_or(0),
-        offset,
-    })
+    Ok(Event { id, kind, dt, domain, stream, source_topic: topic, source_partition: partition.unwrap_or(0), offset })
 }
 
 /// An id made from the bytes themselves, for what has no `meta.id`.

@@ -276,7 +276,7 @@ mod tests {
         };
         let headers = event.with_headers(|headers| {
             let text = |value: &Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
-            let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT];
+            let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT, SEQ_BASE];
             Headers(names.into_iter().zip(headers).map(|(name, header)| (name, text(&header.1))).collect())
         });
         assert_eq!(EventHeaders::read(&headers).unwrap(), event);

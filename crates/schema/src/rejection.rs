@@ -8,6 +8,22 @@ pub const MAX_DEPTH: usize = 128;
 /// The longest detail of a rejection, in bytes.
 const MAX_DETAIL_BYTES: usize = 1024;
 
+/// The longest texts of an event, in bytes: names of Kafka topics and of MediaWiki's tables, with room.
+pub const MAX_NAME_BYTES: usize = 256;
+/// The longest title or user name.
+pub const MAX_TITLE_BYTES: usize = 2_048;
+
+/// Refuses a text that is longer than its field may be.
+///
+/// # Errors
+/// [`Reason::WrongShape`] naming the field.
+pub fn bounded(field: &str, text: &str, most: usize) -> Result<(), Rejection> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::WrongShape, format!("`{field}` has {} bytes, of {most} at most", text.len())))
+}
+
 /// Why bytes were set aside. A closed set: it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {

@@ -28,6 +28,9 @@ pub struct ServiceConfig {
     /// Address of the admin server: /livez, /readyz, /health, /metrics.
     #[arg(long, env = "WIKI_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http: SocketAddr,
+    /// Names that the servers answer to, besides addresses, localhost, and names inside a cluster.
+    #[arg(long, env = "WIKI_ALLOWED_HOSTS", value_name = "HOST,…", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
     /// How logs look on stderr.
     #[arg(long, env = "WIKI_LOG_FORMAT", value_enum, default_value = "auto")]
     pub log_format: LogFormat,
@@ -176,7 +179,8 @@ pub fn explain(error: &clap::Error) -> Failure {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             // The value of a setting may be a secret: only its name is told.
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
-            let value = if name == PASSED_THROUGH { value.split('=').next().unwrap_or_default() } else { &value };
+            let is_secret = name == PASSED_THROUGH;
+            let value = if is_secret { value.split_once('=').map_or("…", |(key, _)| key) } else { &value };
             let why = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
             let accepted =
                 text(ContextKind::ValidValue).map_or_else(String::new, |values| format!("; it accepts: {values}"));

@@ -37,6 +37,7 @@
 pub mod admin;
 pub mod config;
 pub mod failure;
+pub mod guard;
 pub mod health;
 pub mod healthcheck;
 pub mod metrics;
@@ -44,6 +45,7 @@ pub mod replica;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
+pub mod text;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -178,6 +180,7 @@ where
     // Looked up once: under compose it is a question to the name server.
     let frame = ServiceConfig { replica: Some(replica.clone()), ..frame };
     telemetry::start(name, &frame, telemetry::DEFAULT_FILTER);
+    guard::answer_to(frame.allowed_hosts.clone());
     let result = block_on(async {
         let shutdown = CancellationToken::new();
         shutdown::on_signals(&shutdown);

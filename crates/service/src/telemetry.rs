@@ -12,6 +12,10 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, ServiceConfig};
+use crate::text;
+
+/// Characters of one field: strangers' text may be among them.
+const MOST_CHARS: usize = 2_000;
 
 /// What a service logs unless `RUST_LOG` says otherwise.
 pub const DEFAULT_FILTER: &str = "info,rdkafka=warn,librdkafka=warn";
@@ -71,7 +75,7 @@ where
         line.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         line.insert("replica".into(), self.replica.as_str().into());
         line.extend(fields.0);
-        writeln!(writer, "{}", Value::Object(line))
+        writeln!(writer, "{}", text::visible_json(&Value::Object(line).to_string()))
     }
 }
 
@@ -79,11 +83,11 @@ struct Fields(Map<String, Value>);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+        self.0.insert(field.name().to_owned(), text::cut(&format!("{value:?}"), MOST_CHARS).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.insert(field.name().to_owned(), text::cut(value, MOST_CHARS).into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

@@ -90,6 +90,7 @@ impl Simulator {
             .route("/faults", put(set_faults))
             .with_state(app)
             .merge(service::admin::router(service));
+        let routes = service::guard::protect(routes);
         let ended = shutdown.clone();
         service.tasks.spawn("serve", async move {
             let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());

@@ -3,7 +3,7 @@
 //! The row in `edits_rejected` is exact; the dead letter that tells of it is at least once, and carries the offset
 //! that it stands for, so that a repeat can be told.
 
-use kafka::dead_letter::{self, Origin};
+use kafka::dead_letter::{self, Origin, Quotation};
 use kafka::{Error, FencedWriter, Kafka, Outgoing, Tail, is_gone};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use schema::Rejection;
@@ -94,10 +94,11 @@ impl Outbox {
                 Origin { topic: &self.topic, partition: *partition, offset: *offset, service: "sink", stage: "store" };
             let reasons = dead_letter::headers(&origin, rejection);
             let own = record.as_ref().and_then(OwnedMessage::headers);
-            let mut headers: Vec<(&str, Option<&[u8]>)> =
-                own.into_iter().flat_map(|own| own.iter().map(|header| (header.key, header.value))).collect();
-            headers.extend(reasons.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
+            let own = own.into_iter().flat_map(|own| own.iter().map(|header| (header.key, header.value)));
             let key = record.as_ref().and_then(|record| record.key()).unwrap_or_default();
+            let cuts = dead_letter::cuts(key, value);
+            let Quotation { key, value, mut headers } = dead_letter::quote(key, value, own, &cuts);
+            headers.extend(reasons.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
             writer.send(&Outgoing { topic: &self.dead_letters, partition: 0, key, value, headers: &headers })?;
         }
         writer.commit()

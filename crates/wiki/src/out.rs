@@ -1,16 +1,44 @@
 //! Standard output: data, a line at a time. And a question where something cannot be undone.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process;
 
 use service::Failure;
+use service::text::{cut, visible, visible_lines};
 
-/// Writes a line. Where nobody reads any more the process ends quietly, as others do on a broken pipe.
+/// Characters of a record on a terminal.
+const MOST_CHARS: usize = 4_096;
+
+/// Writes lines for people or for programs: what steers a terminal is made visible. JSON stays JSON.
+///
+/// Where nobody reads any more the process ends quietly, as others do on a broken pipe; where it cannot be written
+/// otherwise, with a sentence.
 pub(crate) fn line(text: impl Display) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
+    write(&visible_lines(&text.to_string()));
+}
+
+/// A record as it stands in the topic: raw into a pipe or a file, visible and bounded on a terminal.
+pub(crate) fn record(text: &str) -> Cow<'_, str> {
+    if !std::io::stdout().is_terminal() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(cut(&visible(text), MOST_CHARS).into_owned())
+}
+
+/// Standard output is full, or gone.
+pub(crate) fn unwritable(error: &std::io::Error) -> Failure {
+    Failure::Runtime(format!("standard output cannot be written: {error}"))
+}
+
+fn write(text: &str) {
+    let Err(error) = writeln!(std::io::stdout(), "{text}") else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
         process::exit(0);
     }
+    eprintln!("wiki: {}", unwritable(&error));
+    process::exit(1);
 }
 
 /// Asks on a terminal for `name` to be typed, unless `yes` was given; `deed` is what happens then, such as "delete t".

@@ -24,12 +24,12 @@ fn good(number: usize) -> String {
     )
 }
 
-/// Good ones that are hard: almost as long as an event may be, and a title that the enriched edit repeats.
+/// Good ones that are hard: almost as long as an event may be, and almost as long a title as it may have.
 fn large(number: usize) -> Option<String> {
     match number {
         7 => Some(good(7).replace("\"c\"", &format!("\"{}\"", "x".repeat(1_040_000)))),
         9 => {
-            let title = format!("\"title\":\"{}:x\"", "y".repeat(340_000));
+            let title = format!("\"title\":\"{}:x\"", "y".repeat(2_000));
             Some(good(9).replace("\"namespace\":0", "\"namespace\":104").replace("\"title\":\"Page 9\"", &title))
         }
         _ => None,

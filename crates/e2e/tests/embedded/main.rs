@@ -19,6 +19,7 @@ mod recorded;
 mod refusal;
 mod replicas;
 mod state;
+mod strangers;
 mod stream_faults;
 mod tail;
 

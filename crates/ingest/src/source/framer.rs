@@ -51,6 +51,14 @@ pub struct Frames {
     pub beside: Vec<Beside>,
 }
 
+impl Frames {
+    /// Whether any event became whole.
+    #[must_use]
+    pub const fn has_any(&self) -> bool {
+        !self.events.is_empty() || !self.beside.is_empty()
+    }
+}
+
 /// What no event can be made of, in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beside {
@@ -85,6 +93,12 @@ impl Framer {
     #[must_use]
     pub fn new() -> Self {
         Self { line_is_empty: true, ..Self::default() }
+    }
+
+    /// Whether an event has begun and not ended.
+    #[must_use]
+    pub const fn is_inside(&self) -> bool {
+        self.length > 0
     }
 
     /// Takes the next bytes, cut anywhere, and appends the events that are whole now to `out`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use eventsource_client::{Client as _, ClientBuilder, Error as SseError, ReconnectOptions, SSE};
 use futures_util::StreamExt as _;
 use prometheus::IntCounter;
+use service::text::{cut, visible};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -235,7 +236,10 @@ async fn read(url: &str, id: Option<String>, transport: Transport, items: &mpsc:
             Some(Ok(SSE::Connected(_))) => Item::Connected { server_ms: server_ms.get().copied() },
             Some(Ok(SSE::Comment(_))) => continue,
             Some(Ok(SSE::Event(event))) if event.event_type == "error" => {
-                return End::new(EndReason::ServerError, format!("the stream reports an error: {}", event.data));
+                return End::new(
+                    EndReason::ServerError,
+                    format!("the stream reports an error: {}", cut(&visible(&event.data), 200)),
+                );
             }
             Some(Ok(SSE::Event(event))) => {
                 order.passed += 1;

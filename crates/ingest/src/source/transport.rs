@@ -1,13 +1,16 @@
 //! The bounded transport that the SSE client is given: `reqwest` with limits, no redirects, no compression.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
 use launchdarkly_sdk_transport::{ByteStream, HttpTransport, Request, Response, ResponseFuture, TransportError};
 use prometheus::IntCounter;
-use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use service::text::{cut, visible};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -23,6 +26,8 @@ const BESIDE: usize = 16;
 const MAX_REFUSAL_BYTES: usize = 16 << 10;
 /// A server is not waited for longer than this, whatever it asks for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Longest time from an event's first byte to its last.
+const EVENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the transport itself gives up over.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum StreamFailure {
         /// What it says of the position.
         refusal: Option<Refusal>,
     },
+    /// 200, and something else than a stream of events.
+    #[error("no stream of events: {0}")]
+    NoEventStream(String),
     /// A redirect: an EventStreams URL never has one.
     #[error("redirect")]
     Redirected,
@@ -52,6 +60,9 @@ pub enum StreamFailure {
     /// No end of an event.
     #[error("an event without end")]
     Endless,
+    /// An event that comes too slowly.
+    #[error("an event that takes too long")]
+    Dripping,
 }
 
 impl StreamFailure {
@@ -66,6 +77,13 @@ impl StreamFailure {
                 retry_after: *retry_after,
                 refusal: refusal.clone(),
             },
+            Self::NoEventStream(what) => End::new(
+                EndReason::Refused,
+                format!(
+                    "the stream answers with {what} instead of text/event-stream: a login page, or another service? check \
+                     WIKI_STREAM_URL"
+                ),
+            ),
             Self::Redirected => End::new(
                 EndReason::Refused,
                 "the stream answers with a redirect, which is not followed: check WIKI_STREAM_URL",
@@ -78,6 +96,13 @@ impl StreamFailure {
             Self::Broken(why) => End::new(
                 EndReason::ServerClose,
                 format!("the stream cut the connection, as it does every 15 minutes ({why})"),
+            ),
+            Self::Dripping => End::new(
+                EndReason::Idle,
+                format!(
+                    "an event of the stream did not end within {} s, so the connection was cut",
+                    EVENT_LIMIT.as_secs()
+                ),
             ),
             Self::Endless => End::new(
                 EndReason::Parse,
@@ -161,7 +186,8 @@ impl Transport {
         // The headers come at once or not at all: the same limit as for silence.
         let response = match timeout(self.limits.connect + self.limits.idle, asked).await {
             Err(_) => return Err(StreamFailure::Idle(self.limits.idle)),
-            Ok(Err(error)) => return Err(StreamFailure::Unreachable(chain(&error))),
+            // Without the URL: a token may stand in it.
+            Ok(Err(error)) => return Err(StreamFailure::Unreachable(chain(&error.without_url()))),
             Ok(Ok(response)) => response,
         };
         let status = response.status();
@@ -175,6 +201,9 @@ impl Transport {
                 _ => None,
             };
             return Err(StreamFailure::Refused { status: status.as_u16(), retry_after, refusal });
+        }
+        if let Some(what) = no_event_stream(response.headers()) {
+            return Err(StreamFailure::NoEventStream(what));
         }
         if let Some(server_ms) = date_of(response.headers().get(DATE)).and_then(unix_ms) {
             // One answer a connection.
@@ -205,6 +234,18 @@ impl HttpTransport for Transport {
     }
 }
 
+/// What an answer is instead of a stream of events.
+fn no_event_stream(headers: &HeaderMap) -> Option<String> {
+    let of = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let encoding = of(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+    if let Some(encoding) = encoding {
+        return Some(cut(&visible(&format!("content encoding {encoding}")), 100).into_owned());
+    }
+    let kind = of(CONTENT_TYPE).unwrap_or_else(|| "no content type".to_owned());
+    let is_stream = kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream");
+    (!is_stream).then(|| cut(&visible(&kind), 100).into_owned())
+}
+
 /// Reads the body through the framer until it ends or the reader leaves.
 async fn pump(
     mut response: reqwest::Response,
@@ -214,6 +255,7 @@ async fn pump(
     beside: mpsc::Sender<(u64, Unreadable)>,
 ) {
     let mut framer = Framer::new();
+    let mut event_begun = Instant::now();
     loop {
         let chunk = tokio::select! {
             chunk = timeout(idle, response.chunk()) => chunk,
@@ -222,11 +264,19 @@ async fn pump(
         let mut frames = Frames::default();
         let failure = match chunk {
             Err(_) => Some(StreamFailure::Idle(idle)),
-            Ok(Err(error)) => Some(StreamFailure::Broken(chain(&error))),
+            Ok(Err(error)) => Some(StreamFailure::Broken(chain(&error.without_url()))),
             Ok(Ok(None)) => return,
             Ok(Ok(Some(chunk))) => {
                 bytes.inc_by(chunk.len() as u64);
-                framer.push(&chunk, &mut frames).err().map(|Endless| StreamFailure::Endless)
+                let pushed = framer.push(&chunk, &mut frames);
+                if !framer.is_inside() || frames.has_any() {
+                    event_begun = Instant::now();
+                }
+                match pushed {
+                    Err(Endless) => Some(StreamFailure::Endless),
+                    Ok(()) if event_begun.elapsed() > EVENT_LIMIT => Some(StreamFailure::Dripping),
+                    Ok(()) => None,
+                }
             }
         };
         // In their order: the reader gets what lies between two events before it gets the second one.

@@ -3,6 +3,10 @@
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use schema::Edit;
 use serde_json::{Map, Value, json};
+use service::text::{cut, visible, visible_json};
+
+/// Characters of a text for people.
+const MOST_CHARS: usize = 300;
 
 /// How records are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +29,7 @@ pub(super) fn line(record: &BorrowedMessage<'_>, format: Format) -> String {
             let (key, value) = (text(record.key()), text(record.payload()));
             format!("{}:{}:{}: key={key} value={value}", record.topic(), record.partition(), record.offset())
         }
-        Format::Record => whole(record).to_string(),
+        Format::Record => visible_json(&whole(record).to_string()).into_owned(),
         Format::Pretty => record
             .payload()
             .and_then(|value| Edit::from_json(value).ok())
@@ -59,19 +63,24 @@ fn whole(record: &BorrowedMessage<'_>) -> Value {
 
 /// An edit as one line for people.
 pub(crate) fn pretty(edit: &Edit<'_>, partition: i32) -> String {
-    let time = edit.timestamp.get(11..19).unwrap_or(&edit.timestamp);
+    let time = printable(edit.timestamp.get(11..19).unwrap_or(&edit.timestamp));
     let change = match (edit.old_length, edit.new_length) {
-        (Some(old), Some(new)) => format!(" ({:+})", new - old),
+        (Some(old), Some(new)) => format!(" ({:+})", i128::from(new) - i128::from(old)),
         _ => String::new(),
     };
     let user = edit.user_name.as_deref().unwrap_or("(hidden)");
     let title = printable(&edit.title);
-    format!("{time} p{partition} {:<14} {title}{change} · {} {}", edit.wiki, edit.user_kind.as_str(), printable(user))
+    format!(
+        "{time} p{partition} {:<14} {title}{change} · {} {}",
+        printable(&edit.wiki),
+        edit.user_kind.as_str(),
+        printable(user)
+    )
 }
 
-/// Names of pages and people cannot move the cursor or change colours.
+/// Names of pages and people cannot move the cursor, change colours, turn the line around or fill the screen.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    cut(&visible(text), MOST_CHARS).into_owned()
 }
 
 #[cfg(test)]
@@ -80,6 +89,7 @@ mod tests {
 
     #[test]
     fn a_title_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(printable("a\u{1b}[2Jb\u{202e}"), "a\\u001b[2Jb\\u202e");
+        assert_eq!(printable(&"x".repeat(1_000)).len(), "… (700 more bytes)".len() + 300);
     }
 }

@@ -6,7 +6,7 @@ mod start;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -19,8 +19,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use service::{CancellationToken, Failure};
 
-use crate::progress;
 use crate::topics::{client, failed, partitions_of};
+use crate::{out, progress};
 use filter::Filter;
 use format::Format;
 pub(crate) use format::pretty;
@@ -184,10 +184,12 @@ impl Reader {
                     read += 1;
                     self.bar.inc(1);
                     if self.reading.filter.passes(record.payload().unwrap_or_default()) {
-                        let written = writeln!(out, "{}", format::line(record, self.format)).and_then(|()| out.flush());
-                        if written.is_err() {
+                        let line = format::line(record, self.format);
+                        match writeln!(out, "{}", out::record(&line)).and_then(|()| out.flush()) {
+                            Ok(()) => {}
                             // Whoever read this has seen enough.
-                            break;
+                            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                            Err(error) => return Err(out::unwritable(&error)),
                         }
                         printed += 1;
                     }

@@ -83,8 +83,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs the demo; its exit code is 0 only if the audit at the end is clean.
 pub(crate) fn main(options: Options) -> Result<ExitCode, Failure> {
-    let frame =
-        ServiceConfig { http: options.http, log_format: LogFormat::Pretty, replica: None, end_with_stdin: false };
+    let frame = ServiceConfig {
+        http: options.http,
+        log_format: LogFormat::Pretty,
+        allowed_hosts: Vec::new(),
+        replica: None,
+        end_with_stdin: false,
+    };
     telemetry::start("wiki", &frame, FILTER);
     let report = service::block_on(run(options))?;
     println!("\n{report}");

@@ -1,0 +1,218 @@
+//! What strangers send and ask: names of other hosts, texts that steer a terminal, fields without end, other answers
+//! than a stream.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::pipeline::{Parts, Pipeline};
+use e2e::process::Program;
+use e2e::{checker, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// What steers a terminal, turns a line around or is not seen, as JSON writes it.
+const HOSTILE: &str = "a\\u001b[2J\\u001b]0;x\\u0007\\u009b31m\\u202e\\u2066\\u200b\\u2028\\u0085z";
+
+fn event(number: usize, change: &dyn Fn(String) -> String) -> String {
+    change(format!(
+        "{{\"meta\":{{\"id\":\"event-{number}\",\"domain\":\"en.wikipedia.org\",\"stream\":\"mediawiki.recentchange\",\
+         \"dt\":\"2026-01-02T03:04:05.678Z\"}},\"id\":{number},\"type\":\"edit\",\"namespace\":0,\"title\":\"Page\",\
+         \"comment\":\"c\",\"user\":\"u\",\"bot\":false,\"length\":{{\"old\":1,\"new\":2}},\
+         \"revision\":{{\"old\":1,\"new\":2}},\"wiki\":\"enwiki\"}}"
+    ))
+}
+
+fn recording(folder: &Path, events: &[String]) -> String {
+    let path = folder.join("events.jsonl");
+    std::fs::write(&path, events.join("\n") + "\n").unwrap();
+    path.display().to_string()
+}
+
+fn status(address: SocketAddr, request: &str) -> u16 {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // The answer may be cut where the server closes with bytes unread.
+    let _ = socket.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).split_whitespace().nth(1).unwrap_or("0").parse().unwrap()
+}
+
+#[test]
+fn no_server_answers_under_a_name_that_can_be_had_on_the_internet() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "50"]));
+    pipeline.start_service("console");
+    pipeline.start_service("ingest");
+    wait_until("they serve", LIMIT, || {
+        pipeline.readiness("console").is_some() && pipeline.readiness("ingest").is_some()
+    });
+    let servers = [
+        (pipeline.simulator, "/served"),
+        (pipeline.address("console").unwrap(), "/api/state"),
+        (pipeline.address("console").unwrap(), "/api/stream"),
+        (pipeline.address("ingest").unwrap(), "/metrics"),
+    ];
+    let end = "Connection: close\r\n\r\n";
+    for (address, path) in servers {
+        let ask = |host: &str| status(address, &format!("GET {path} HTTP/1.1\r\n{host}{end}"));
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io"] {
+            assert_eq!(ask(&format!("Host: {host}\r\n")), 421, "{path} for {host}");
+        }
+        assert_eq!(ask(""), 400, "{path} without a host");
+        if path != "/api/stream" {
+            for host in [address.to_string(), format!("localhost:{}", address.port()), "console".to_owned()] {
+                assert_eq!(ask(&format!("Host: {host}\r\n")), 200, "{path} for {host}");
+            }
+        }
+    }
+    let put = "PUT /faults HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+               Connection: close\r\n\r\n{}";
+    assert_eq!(status(pipeline.simulator, put), 421);
+}
+
+#[test]
+fn no_text_of_strangers_steers_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let change = |from: &'static str, to: String| move |event: String| event.replace(from, &to);
+    let mut events = vec![event(0, &|event| event)];
+    for (number, (from, to)) in [
+        ("\"title\":\"Page\"", format!("\"title\":\"{HOSTILE}\"")),
+        ("\"user\":\"u\"", format!("\"user\":\"{HOSTILE}\"")),
+        ("\"wiki\":\"enwiki\"", format!("\"wiki\":\"{HOSTILE}\"")),
+        ("03:04:05.678Z", format!("{HOSTILE}{HOSTILE}")),
+        ("en.wikipedia.org", HOSTILE.to_owned()),
+        ("\"title\":\"Page\"", format!("\"title\":\"{}\"", "x".repeat(2_000))),
+        (
+            "\"length\":{\"old\":1,\"new\":2}",
+            "\"length\":{\"old\":-9223372036854775808,\"new\":9223372036854775807}".to_owned(),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        events.push(event(number + 1, &change(from, to)));
+    }
+    let file = recording(folder.path(), &events);
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--events", &file]));
+    for service in ["ingest", "enricher", "sink-1", "console"] {
+        pipeline.start_service(service);
+    }
+    // The one with impossible lengths is a dead letter.
+    wait_until("the others are stored", LIMIT, || checker::rows(&pipeline.table()) == events.len() - 1);
+    let console = format!("http://{}", pipeline.address("console").unwrap());
+    let table = pipeline.table().display().to_string();
+    let broker = ["--kafka-bootstrap-servers", &pipeline.target.bootstrap];
+    let until_end = ["--from-beginning", "--until-end"];
+    let commands: Vec<Vec<&str>> = vec![
+        [&["tail"][..], &until_end, &broker].concat(),
+        [&["tail", "--topic", "dlq.wikipedia-raw"][..], &until_end, &broker].concat(),
+        [&["consume", "wikipedia-events", "--format", "pretty"][..], &until_end, &broker].concat(),
+        [&["consume", "wikipedia-raw", "--format", "record"][..], &until_end, &broker].concat(),
+        [&["topics", "list"][..], &broker].concat(),
+        [&["groups", "list"][..], &broker].concat(),
+        [&["gaps", "list", "--all"][..], &broker].concat(),
+        [&["audit", "--writer", "sqlite", "--sqlite-file", &table][..], &broker].concat(),
+        vec!["top", "--once", "--console", &console],
+    ];
+    for command in commands {
+        let (_, out, errors) = Program::new("wiki").with(command.iter().copied()).run(LIMIT);
+        assert!(!out.is_empty(), "{command:?}: {errors}");
+        expect_visible(&format!("{command:?}"), &(out + &errors));
+    }
+    for service in ["ingest", "enricher", "sink-1"] {
+        expect_visible(service, &pipeline.service(service).errors());
+    }
+}
+
+fn expect_visible(what: &str, text: &str) {
+    let hidden = |c: &char| {
+        (c.is_control() && *c != '\n' && *c != '\t')
+            || matches!(c, '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    };
+    assert_eq!(text.chars().find(hidden), None, "{what}:\n{}", text.escape_default());
+    let longest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    assert!(longest < 6_000, "{what}: a line of {longest} characters");
+}
+
+#[test]
+fn a_record_of_nine_mebibytes_is_set_aside_and_its_partition_goes_on() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "200", "--seed", "3"]));
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    wait_until("edits are stored", LIMIT, || checker::rows(&pipeline.table()) > 100);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long");
+    std::fs::write(&file, "x".repeat(9 << 20)).unwrap();
+    let script = format!(
+        "{} produce wikipedia-raw --partition 2 -X compression.type=gzip -X message.max.bytes=20000000 -X fetch.max.bytes=40000000 \
+         -X receive.message.max.bytes=50000000 \
+         --kafka-bootstrap-servers {} < {}",
+        e2e::process::binary("wiki").display(),
+        pipeline.target.bootstrap,
+        file.display()
+    );
+    let produced = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(produced.status.success(), "{}", String::from_utf8_lossy(&produced.stderr));
+    wait_until("it is set aside, by its beginning", LIMIT, || {
+        pipeline.expect_all_alive();
+        let letters = checker::read_topic(&pipeline.target, "dlq.wikipedia-raw").remove(&0).unwrap_or_default();
+        letters.iter().any(|letter| {
+            use rdkafka::message::Message as _;
+            letter.payload().is_some_and(|value| value.len() == 64 << 10)
+                && checker::header(letter, "__connect.errors.value.length") == "9437184"
+        })
+    });
+    let offset = |pipeline: &Pipeline| {
+        let records = checker::read_topic(&pipeline.target, "wikipedia-events").remove(&2).unwrap_or_default();
+        records.last().map_or(0, rdkafka::Message::offset)
+    };
+    let before = offset(&pipeline);
+    wait_until("its partition goes on", LIMIT, || offset(&pipeline) > before);
+}
+
+#[test]
+fn an_id_and_a_title_without_end_are_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(900_000);
+    let events = [
+        event(0, &|event| event),
+        event(1, &|event| event.replace("event-1", &long)),
+        event(2, &|event| event.replace("Page", &long)),
+        event(3, &|event| event.replace("enwiki", &long)),
+        event(4, &|event| event),
+    ];
+    let file = recording(folder.path(), &events);
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--events", &file]));
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    wait_until("the good ones are stored", LIMIT, || checker::rows(&pipeline.table()) == 2);
+    let letters = checker::read_topic(&pipeline.target, "dlq.wikipedia-raw").remove(&0).unwrap_or_default();
+    assert_eq!(letters.len(), 3);
+}
+
+#[test]
+fn a_login_page_is_no_stream() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let page = "<html>log in</html>";
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8";
+            let _ = write!(socket, "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len());
+        }
+    });
+    let mut parts = Parts::with_simulator(&[]);
+    parts.ingest = ["--stream-url", &format!("http://{address}/v2/stream/recentchange")].map(str::to_owned).to_vec();
+    let mut pipeline = Pipeline::start(&parts);
+    pipeline.start_service("ingest");
+    wait_until("ingest is not ready, and says why", LIMIT, || {
+        pipeline
+            .readiness("ingest")
+            .is_some_and(|(ready, why)| !ready && why.contains("a login page, or another service"))
+    });
+}
