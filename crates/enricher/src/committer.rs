@@ -4,7 +4,7 @@
 //! it, and nobody else can.
 
 use std::sync::mpsc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use kafka::group::offsets_of;
 use kafka::{Error, FencedWriter, Headers, TopicPartition};
 use rdkafka::message::OwnedMessage;
 use schema::record::EventHeaders;
-use service::{CancellationToken, Failure};
+use service::{CancellationToken, Failure, Heartbeat};
 
 use crate::assignment::Context;
 use crate::mapper::{Letter, Reply};
@@ -20,6 +20,10 @@ use crate::progress::{Logs, Progress};
 
 /// Wait before a partition begins anew: whoever lost it hears of it meanwhile.
 const AFTER_DOUBT: Duration = Duration::from_millis(500);
+/// A call to the cluster that does not come back for so long hangs: the service ends, and another replica takes over.
+const HANG_LIMIT: Duration = Duration::from_secs(90);
+/// Between two signs of life while there is nothing to do.
+const BEAT: Duration = Duration::from_secs(1);
 /// How soon a stop is noticed while waiting.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -78,6 +82,7 @@ impl Committer {
         let stop = context.service.shutdown.child_token();
         let (at, stay) = stay;
         let name = format!("commit-{}", at.partition);
+        let tasks = context.service.tasks.clone();
         let committer = Self {
             context: context.clone(),
             at,
@@ -87,16 +92,22 @@ impl Committer {
             orders,
             stop: stop.clone(),
         };
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(move || committer.run(starts))
-            .map_err(|error| Failure::Runtime(format!("cannot start a thread: {error}")))?;
+        tasks.spawn_thread(&name, HANG_LIMIT, move |heartbeat| {
+            committer.run(starts, &heartbeat);
+            Ok(())
+        })?;
         Ok(Handle { orders: sender, stop })
     }
 
-    fn run(self, starts: Sender<(TopicPartition, i64)>) {
-        self.recover(Some(starts));
-        while let Ok(order) = self.orders.recv() {
+    fn run(self, starts: Sender<(TopicPartition, i64)>, heartbeat: &Heartbeat) {
+        self.recover(Some(starts), heartbeat);
+        loop {
+            heartbeat.beat();
+            let order = match self.orders.recv_timeout(BEAT) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match order {
                 Order::Commit(mut writer, offsets) => match self.commit(&mut writer, offsets) {
                     Ok(()) => self.reply(Reply::Committed(writer)),
@@ -108,7 +119,7 @@ impl Committer {
                 },
                 Order::Recover => {
                     self.pause(AFTER_DOUBT);
-                    self.recover(None);
+                    self.recover(None, heartbeat);
                 }
             }
         }
@@ -133,8 +144,9 @@ impl Committer {
 
     /// Recovers until it works or is not wanted any more. `starts` is told at the first time; later the consumer is
     /// set back to the position.
-    fn recover(&self, starts: Option<Sender<(TopicPartition, i64)>>) {
+    fn recover(&self, starts: Option<Sender<(TopicPartition, i64)>>, heartbeat: &Heartbeat) {
         while !self.stop.is_cancelled() {
+            heartbeat.beat();
             let recovered = self.durable().and_then(|(writer, progress)| {
                 if starts.is_none() {
                     self.context.member.seek(&self.at, progress.next_input)?;

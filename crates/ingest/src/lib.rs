@@ -92,5 +92,16 @@ async fn make_topics(config: &Config, kafka: &Kafka) -> Result<(), Failure> {
     wanted.extend(dead_letters.iter().map(|name| plain(name.as_str(), 1)));
     wanted.push(Wanted { name: &topics.gaps, partitions: 1, replication, keep: Keep::Latest });
     wanted.push(Wanted { name: &topics.control, partitions: 1, replication, keep: Keep::Hour });
-    kafka.ensure_topics(&wanted).await.map_err(|error: Error| Failure::Runtime(error.sentence()))
+    kafka.ensure_topics(&wanted).await.map_err(|error: Error| Failure::Runtime(error.sentence()))?;
+    let (kafka, ingest) = (kafka.clone(), topics.ingest);
+    let found = tokio::task::spawn_blocking(move || Ok((kafka.tail()?.partitions(&ingest)?, ingest))).await;
+    let found = found.map_err(|error| Failure::Runtime(error.to_string()))?;
+    let (partitions, ingest) = found.map_err(|error: Error| Failure::Runtime(error.sentence()))?;
+    match partitions {
+        Some(count @ 2..) => Err(Failure::Config(format!(
+            "topic {ingest} has {count} partitions: holding its one partition makes a replica the acting one; make it anew \
+             with one"
+        ))),
+        _ => Ok(()),
+    }
 }

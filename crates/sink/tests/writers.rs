@@ -183,6 +183,24 @@ fn two_sinks_share_one_file() {
 }
 
 #[test]
+fn after_an_orderly_end_the_file_stands_alone_and_one_who_may_only_read_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edits.db");
+    let (mut first, second) = (Sqlite::open(&path).unwrap(), Sqlite::open(&path).unwrap());
+    let epoch = claim(&mut first, TOPIC, 0).unwrap().epoch;
+    first.write(&batch(epoch, stored(0..3))).unwrap();
+    drop(second);
+    first.write(&batch(epoch, stored(3..5))).unwrap();
+    drop(first);
+    let beside: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(beside, ["edits.db"]);
+    let reader = rusqlite::Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mode: String = reader.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    let rows: i64 = reader.query_row("SELECT count(*) FROM edits", [], |row| row.get(0)).unwrap();
+    assert_eq!((mode.as_str(), rows), ("delete", 5));
+}
+
+#[test]
 fn a_file_that_another_sink_is_making_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("edits.db");

@@ -59,6 +59,10 @@ fn tell(rule: &str, undo: &str, said: &str) {
             .is_some_and(|(ready, why)| !ready && why.contains("the table refuses rows") && why.contains(said))
     });
     assert_eq!(pipeline.metric("sink-1", "wiki_sink_table_refuses"), Some(1.0), "for the alert");
+    let unstored = f64::from(u32::try_from(made - before).unwrap());
+    wait_until("the lag is what is not stored", LIMIT, || {
+        pipeline.metric("sink-1", "wiki_sink_partition_lag").is_some_and(|lag| lag >= unstored)
+    });
     let told = |line: &serde_json::Value| {
         line["level"] == "ERROR" && line["message"].as_str().is_some_and(|text| text.contains("the table refuses rows"))
     };

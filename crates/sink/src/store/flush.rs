@@ -9,7 +9,7 @@ use kafka::group_metrics::seconds_since;
 use rdkafka::consumer::CommitMode;
 use service::Failure;
 
-use super::{RETRY, Retry, Store};
+use super::{ENDS_EVERY, RETRY, Retry, Store};
 use crate::batch::Part;
 use crate::error::WriteError;
 use crate::slow;
@@ -152,12 +152,36 @@ impl Store {
     pub(super) fn show_lag(&mut self) {
         self.shown = Instant::now();
         self.metrics.buffered.set(i64::try_from(self.batch.len()).unwrap_or(i64::MAX));
+        self.look_at_ends();
         for (partition, owned) in &self.owned {
             let at = self.at(*partition);
-            let left = self.member.behind(&at, owned.next_offset);
+            let left = self.behind(*partition, owned.next_offset);
             let oldest = self.batch.parts.get(partition).and_then(|part| part.rows.first());
             let oldest = oldest.map(|row| row.received_at_ms).or(owned.last_received_at_ms);
             self.metrics.group.lagging(&at, left, oldest);
+        }
+    }
+
+    /// Records behind a place. While a write waits nothing is fetched, and the client knows no new end: it was asked for.
+    pub(super) fn behind(&self, partition: i32, next_offset: i64) -> i64 {
+        let asked = self.ends.get(&partition).map_or(0, |end| end - next_offset);
+        self.member.behind(&self.at(partition), next_offset).max(asked)
+    }
+
+    /// Asks for the ends of the partitions while a write waits, now and then.
+    fn look_at_ends(&mut self) {
+        if self.retry.is_none() {
+            self.ends.clear();
+            return;
+        }
+        if self.looked_at_ends.elapsed() < ENDS_EVERY {
+            return;
+        }
+        self.looked_at_ends = Instant::now();
+        for partition in self.owned.keys() {
+            // Kafka does not answer either: what was known last is shown.
+            let Ok(bounds) = self.tail.bounds(&self.source.topic, *partition) else { return };
+            self.ends.insert(*partition, bounds.end);
         }
     }
 

@@ -34,6 +34,8 @@ const TURN: Duration = Duration::from_millis(50);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The lag is shown at least this often.
 const SHOW_AGAIN: Duration = Duration::from_millis(500);
+/// While a write waits the ends of partitions are asked for so often.
+const ENDS_EVERY: Duration = Duration::from_secs(2);
 /// A partition that had to be let go, for another owner or in doubt, is claimed again after this, if the group still
 /// gives it to us: by then whoever lost it has heard of it.
 const RECLAIM_AFTER: Duration = Duration::from_secs(2);
@@ -64,6 +66,9 @@ pub struct Store {
     most: Option<usize>,
     /// Why the table refuses all rows, if it does.
     refused: Option<String>,
+    /// Ends of the partitions, asked for while a write waits.
+    ends: BTreeMap<i32, i64>,
+    looked_at_ends: Instant,
     /// When the lag was shown last: also while a write waits it must be seen to grow.
     shown: Instant,
     /// Since when rejected rows wait to be told.
@@ -121,6 +126,8 @@ impl Store {
             unclaimed: false,
             most: None,
             refused: None,
+            ends: BTreeMap::new(),
+            looked_at_ends: Instant::now(),
             shown: Instant::now(),
             untold: None,
             config,

@@ -49,7 +49,7 @@ impl Store {
         let owned = self.owned.iter().map(|(partition, owned)| OwnedPartition {
             partition: *partition,
             next_offset: owned.next_offset,
-            lag: self.member.behind(&self.at(*partition), owned.next_offset).max(0),
+            lag: self.behind(*partition, owned.next_offset).max(0),
         });
         let waiting = self.lost.keys().filter(|partition| !self.owned.contains_key(partition));
         owned

@@ -117,6 +117,15 @@ fn retry(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> WriteError {
     }
 }
 
+impl Drop for Sqlite {
+    /// The last one out leaves one plain file: a reader who may not write beside it could not open a WAL's.
+    fn drop(&mut self) {
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        // Another sink still has it, or the disk is full: it stays as it is, and whole.
+        let _ = self.connection.pragma_update(None, "journal_mode", "DELETE");
+    }
+}
+
 impl Writer for Sqlite {
     fn claim(&mut self, claims: &[Claim<'_>]) -> Result<Vec<Position>, WriteError> {
         let transaction = self.begin()?;
