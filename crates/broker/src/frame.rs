@@ -61,14 +61,20 @@ pub(crate) fn find(key: i16, version: i16) -> Option<&'static Api> {
 /// Whether every length in `body` (the request behind its header) fits into the bytes that are there.
 pub(crate) fn is_sound(api: &Api, version: i16, body: &[u8]) -> bool {
     let flexible = version >= api.flexible;
-    let mut reader = Reader { rest: body, flexible };
+    let mut reader = Reader { rest: body, flexible, elements_left: MOST_ELEMENTS };
     let tokens: Vec<&str> = api.layout.split_whitespace().collect();
     reader.fields(&tokens, version).is_some() && (!flexible || reader.tagged().is_some())
 }
 
+/// Elements of all arrays of a request: each costs the decoder and the answer far more than its bytes.
+const MOST_ELEMENTS: usize = 100_000;
+/// Tagged fields of a request are read past; so many at most.
+const MOST_TAGS: usize = 1_000;
+
 struct Reader<'a> {
     rest: &'a [u8],
     flexible: bool,
+    elements_left: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -101,7 +107,8 @@ impl<'a> Reader<'a> {
     }
 
     fn tagged(&mut self) -> Option<()> {
-        for _ in 0..self.varint()? {
+        let count = self.varint().filter(|count| *count <= MOST_TAGS)?;
+        for _ in 0..count {
             self.varint()?;
             let length = self.varint()?;
             self.take(length)?;
@@ -136,6 +143,7 @@ impl<'a> Reader<'a> {
         if count > self.rest.len() {
             return None;
         }
+        self.elements_left = self.elements_left.checked_sub(count)?;
         // Arrays of plain values carry no tags behind each.
         let is_struct = element.len() > 1;
         for _ in 0..count {
@@ -212,6 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_many_tiny_elements_is_not_sound() {
+        let api = find(ApiKey::DescribeGroups as i16, 5).unwrap();
+        let of = |count: usize| {
+            let mut body = Vec::new();
+            let mut left = count + 1;
+            while left > 0x7f {
+                body.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+                left >>= 7;
+            }
+            body.push(u8::try_from(left).unwrap());
+            body.resize(body.len() + count, 1);
+            body.extend([0, 0]);
+            is_sound(api, 5, &body)
+        };
+        assert!(of(1_000) && of(MOST_ELEMENTS));
+        assert!(!of(MOST_ELEMENTS + 1) && !of(8 << 20));
+    }
+
+    #[test]
     fn what_is_sound_is_read_by_the_decoder_to_the_same_byte() {
         let mut state = 7;
         for api in APIS {
@@ -220,7 +247,7 @@ mod tests {
                 for _ in 0..400 {
                     let flexible = version >= api.flexible;
                     let body = small_bytes(&mut state, flexible);
-                    let mut reader = Reader { rest: &body, flexible };
+                    let mut reader = Reader { rest: &body, flexible, elements_left: MOST_ELEMENTS };
                     let whole = reader.fields(&tokens, version).is_some() && (!flexible || reader.tagged().is_some());
                     let mut bytes = Bytes::from(body.clone());
                     if whole && RequestKind::decode(api.key, &mut bytes, version).is_ok() {

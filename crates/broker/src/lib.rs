@@ -46,6 +46,9 @@ pub const NOTICE: &str = "Embedded development broker: one node, in memory, loop
      transactions are lost when it stops; oldest records are dropped past the cap. Exactly-once holds across \
      crashes of the services, not across a crash of this broker.";
 
+/// Longest request frame that is no Produce, in bytes.
+pub const MAX_OTHER_FRAME_BYTES: usize = 8 << 20;
+
 /// How the broker runs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,7 +56,7 @@ pub struct Config {
     pub port: u16,
     /// Bytes of records kept over all partitions; the oldest go first.
     pub max_bytes: usize,
-    /// Longest request frame, in bytes.
+    /// Longest request frame, in bytes; of anything but Produce at most [`MAX_OTHER_FRAME_BYTES`].
     pub max_frame_bytes: usize,
     /// Session time-out of KIP-848 groups, which the broker decides.
     pub session_timeout: Duration,
@@ -66,7 +69,7 @@ impl Default for Config {
         Self {
             port: 0,
             max_bytes: 512 << 20,
-            max_frame_bytes: 64 << 20,
+            max_frame_bytes: 16 << 20,
             session_timeout: Duration::from_secs(6),
             heartbeat_interval: Duration::from_millis(500),
         }

@@ -68,6 +68,13 @@ impl Drop for Server {
     }
 }
 
+/// Connections at once, at most.
+const MOST_CONNECTIONS: usize = 1_000;
+/// Longest time from a frame's length to its last byte.
+const FRAME_LIMIT: Duration = Duration::from_secs(30);
+/// The key of the request, at a frame's beginning.
+const KEY_BYTES: usize = 2;
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(512 << 10).spawn(body).map(|_| ())
 }
@@ -78,6 +85,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &Arc<Connec
             return;
         }
         let Ok(stream) = stream else { continue };
+        if connections.lock().unwrap_or_else(PoisonError::into_inner).len() >= MOST_CONNECTIONS {
+            // Dropped here: its client tries again.
+            tracing::warn!("{MOST_CONNECTIONS} connections are open: one more was refused");
+            continue;
+        }
         let Ok(registered) = stream.try_clone() else { continue };
         connections.lock().unwrap_or_else(PoisonError::into_inner).insert(number, registered);
         let (shared, open) = (Arc::clone(shared), Arc::clone(connections));
@@ -122,9 +134,17 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         if !(MIN_FRAME_BYTES..=shared.config.max_frame_bytes).contains(&length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
         }
-        // Grows as bytes arrive: a length alone reserves nothing.
+        // What has begun comes to its end, or the connection does.
+        stream.set_read_timeout(Some(FRAME_LIMIT))?;
         let mut request = Vec::new();
-        (&mut reader).take(length as u64).read_to_end(&mut request)?;
+        (&mut reader).take(KEY_BYTES.min(length) as u64).read_to_end(&mut request)?;
+        let is_produce = request.first_chunk() == Some(&[0, 0]);
+        if !is_produce && length > crate::MAX_OTHER_FRAME_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
+        }
+        // Grows as bytes arrive: a length alone reserves nothing.
+        (&mut reader).take((length - request.len()) as u64).read_to_end(&mut request)?;
+        stream.set_read_timeout(None)?;
         if request.len() < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -21,9 +21,13 @@ function language(domain) {
   return /^[a-z]{2,3}(-[a-z]+)*$/.test(first) && first !== "www" ? first : null;
 }
 
-/** Where the edit can be seen; null where the domain is none. */
+/** Domains of Wikimedia's wikis: a link leads nowhere else, whatever an event says. */
+const WIKIMEDIA =
+  /^([a-z0-9-]+\.)*(wikipedia|wiktionary|wikibooks|wikinews|wikiquote|wikisource|wikiversity|wikivoyage|wikimedia|wikidata|wikifunctions|mediawiki)\.org$/i;
+
+/** Where the edit can be seen; null where the domain is none of Wikimedia's. */
 function link(edit) {
-  if (!/^[a-z0-9.-]+$/i.test(edit.domain) || edit.revision_new === null) return null;
+  if (!WIKIMEDIA.test(edit.domain) || edit.revision_new === null) return null;
   const query = edit.revision_old === null ? `oldid=${edit.revision_new}` : `diff=${edit.revision_new}&oldid=${edit.revision_old}`;
   return `https://${edit.domain}/w/index.php?${query}`;
 }
