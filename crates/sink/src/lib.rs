@@ -8,6 +8,7 @@
 //! | [`config`], [`metrics`], [`error`] | as in every service |
 //! | [`store`] | the loop: poll, collect, write, commit |
 //! | [`ownership`] | partitions claimed and given back |
+//! | [`aside`] | rows that were set aside, stored after all |
 //! | [`batch`] | rows of one write (pure) |
 //! | [`heal`] | a hole in the topic, filled from the raw one |
 //! | [`outbox`] | rejected rows on their way to the dead letters |
@@ -16,6 +17,7 @@
 //! | [`writer`] | what a destination must do |
 //! | [`writers`] | the destinations |
 
+pub mod aside;
 pub mod batch;
 pub mod config;
 pub mod error;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
 use schema::{Edit, Reason, Rejection};
+use sink::aside::{Aside, Replayed};
 use sink::batch::{Batch, Fate, Hole, Part, Row, UNKNOWN};
 use sink::error::WriteError;
 use sink::writer::{Base, Claim, Place, Position, Writer};
@@ -12,6 +13,29 @@ use sink::writers::stdout::Stdout;
 use uuid::Uuid;
 
 const TOPIC: Uuid = Uuid::from_u128(7);
+
+#[test]
+fn what_was_set_aside_is_stored_once_after_its_cause_is_mended() {
+    fn tell<W: Writer + Aside>(mut writer: W) {
+        let epoch = claim(&mut writer, TOPIC, 0).unwrap().epoch;
+        let refused = Rejection::new(Reason::RefusedByWriter, "not today");
+        let mut rows = stored(0..5);
+        rows[1].fate = Fate::Reject(refused.clone(), edit("e1").to_json());
+        rows[2].fate = Fate::Reject(refused.clone(), edit("e0").to_json());
+        rows[3].fate = Fate::Reject(refused, b"no edit".to_vec());
+        assert_eq!(writer.write(&batch(epoch, rows)).unwrap().inserted, 2);
+        let aside = writer.set_aside(0, 10).unwrap();
+        assert_eq!(aside.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        let mut again = || aside.iter().map(|row| writer.replay(row).unwrap()).collect::<Vec<_>>();
+        assert_eq!(again(), [Replayed::Stored, Replayed::Repeat, Replayed::Stays]);
+        assert_eq!(again()[0], Replayed::Repeat, "each once");
+        assert!(writer.holds(TOPIC, Place { partition: 3, seq: 1, id: "e1" }).unwrap(), "at its place");
+        assert_eq!(writer.set_aside(0, 10).unwrap().len(), 2);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    tell(Sqlite::open(&folder.path().join("edits.db")).unwrap());
+    tell(postgres(&e2e::postgres::database()));
+}
 
 /// The destinations that keep positions. A new one is a line here.
 fn exact_writers(folder: &std::path::Path) -> Vec<Box<dyn Writer>> {

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
-use crate::{audit, backfill, consume, demo, doctor, gaps, groups, out, produce, reference, services, top, topics};
+use crate::{
+    audit, backfill, consume, demo, dlq, doctor, gaps, groups, out, produce, reference, services, top, topics,
+};
 
 const AFTER_HELP: &str =
     "New to Kafka? `wiki broker` starts one, and docs/tutorial is a course. Something does not work? `wiki doctor`.";
@@ -38,6 +40,9 @@ enum Command {
     /// The gap ledger: what of the stream is missing.
     #[command(subcommand)]
     Gaps(gaps::Action),
+    /// Rows that the sinks set aside: list, show, store after all.
+    #[command(subcommand)]
+    Dlq(dlq::Action),
     /// Read a stretch of the stream again and publish what is missing of it; gaps close as far as that goes.
     Backfill(backfill::Arguments),
     /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
@@ -108,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Topics(action) => topics::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Gaps(action) => gaps::main(&action).map(|()| ExitCode::SUCCESS),
+        Command::Dlq(action) => dlq::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Broker(options) => run_broker(options).map(|()| ExitCode::SUCCESS),
         Command::Audit(options) => audit::main(&options),

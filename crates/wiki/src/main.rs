@@ -5,6 +5,7 @@ mod backfill;
 mod cli;
 mod consume;
 mod demo;
+mod dlq;
 mod doctor;
 mod gaps;
 mod groups;

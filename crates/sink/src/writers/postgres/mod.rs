@@ -3,6 +3,7 @@
 //! The progress rows are locked in partition order and must carry this sink's epoch; the edits go in by binary COPY.
 //! An answer that does not come is no answer: the connection is dropped, and the next write reads what is stored.
 
+mod aside;
 pub mod connection;
 mod copy;
 pub mod migrations;
