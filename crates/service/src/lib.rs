@@ -40,6 +40,7 @@ pub mod failure;
 pub mod guard;
 pub mod health;
 pub mod healthcheck;
+pub mod local;
 pub mod metrics;
 pub mod replica;
 pub mod shutdown;

@@ -41,6 +41,12 @@ fn write(text: &str) {
     process::exit(1);
 }
 
+/// Makes requests to a URL; to this machine not through a proxy of the environment.
+pub(crate) fn client(url: &str) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    if service::local::is_local(url) { builder.no_proxy() } else { builder }
+}
+
 /// Asks on a terminal for `name` to be typed, unless `yes` was given; `deed` is what happens then, such as "delete t".
 pub(crate) fn confirm(deed: &str, name: &str, yes: bool) -> Result<(), Failure> {
     if yes {

@@ -147,3 +147,27 @@ fn the_demo_prints_what_the_readme_shows() {
         assert!(shapes.iter().any(|shape| shape.starts_with(&known)), "nothing like {line:?} is printed:\n{output}");
     }
 }
+
+#[test]
+fn a_proxy_in_the_environment_is_not_asked_for_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let mut program = Program::new("wiki").with([
+        "demo",
+        "--source",
+        "generated",
+        "--for",
+        "5s",
+        "--http",
+        "127.0.0.1:0",
+        "--data",
+        &data,
+    ]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        program = program.set(name, "http://127.0.0.1:9");
+    }
+    let (code, output, errors) = program.run(Duration::from_secs(90));
+    assert_eq!(code, 0, "{output}{errors}");
+    let made = output.lines().rev().find(|line| line.starts_with("stored")).unwrap();
+    assert!(made.split_whitespace().last().unwrap().parse::<usize>().unwrap() > 20, "{output}");
+}

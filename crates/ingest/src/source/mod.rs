@@ -10,6 +10,7 @@ use std::time::Duration;
 use eventsource_client::{Client as _, ClientBuilder, Error as SseError, ReconnectOptions, SSE};
 use futures_util::StreamExt as _;
 use prometheus::IntCounter;
+use service::local::is_local;
 use service::text::{cut, visible};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -169,7 +170,7 @@ impl Source {
     /// # Errors
     /// One sentence where no client can be made.
     pub fn new(url: &str, contact: &str, limits: Limits, bytes: &IntCounter, runtime: Handle) -> Result<Self, String> {
-        let transport = Transport::new(contact, limits, bytes.clone())?;
+        let transport = Transport::new(contact, limits, bytes.clone(), is_local(url))?;
         Ok(Self { url: url.to_owned(), transport, runtime })
     }
 

@@ -141,11 +141,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A client with limits, and a User-Agent that tells whom to ask.
+    /// A client with limits, and a User-Agent that tells whom to ask. For this machine no proxy is asked.
     ///
     /// # Errors
     /// One sentence where the contact cannot stand in a header, or no client can be made.
-    pub fn new(contact: &str, limits: Limits, bytes: IntCounter) -> Result<Self, String> {
+    pub fn new(contact: &str, limits: Limits, bytes: IntCounter, is_local: bool) -> Result<Self, String> {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let version = env!("CARGO_PKG_VERSION");
@@ -153,7 +153,9 @@ impl Transport {
         let agent = format!("wikipedia-events/{version} ({contact}) reqwest")
             .parse()
             .map_err(|_| "--contact (or WIKI_CONTACT) cannot stand in a header: plain text, please".to_owned())?;
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        let builder = if is_local { builder.no_proxy() } else { builder };
+        let client = builder
             .default_headers(HeaderMap::from_iter([(USER_AGENT, agent)]))
             .connect_timeout(limits.connect)
             .redirect(reqwest::redirect::Policy::none())

@@ -20,7 +20,7 @@ use sink::writers::postgres::connection::DatabaseConfig;
 pub(crate) use table::Table;
 
 use crate::gaps;
-use crate::out::line;
+use crate::out::{self, line};
 use crate::progress;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -341,7 +341,8 @@ pub(crate) async fn ask(url: &str, types: &[String]) -> Result<Made, Failure> {
     };
     // Another part of the process may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let response = reqwest::get(format!("{}/made", url.trim_end_matches('/'))).await.map_err(failed)?;
+    let client = out::client(url).build().map_err(failed)?;
+    let response = client.get(format!("{}/made", url.trim_end_matches('/'))).send().await.map_err(failed)?;
     let body = response.error_for_status().map_err(failed)?.text().await.map_err(failed)?;
     let lines = body.lines().filter_map(|line| serde_json::from_str::<simulator::log::Made>(line).ok());
     Ok(lines.filter(|line| types.contains(&line.kind)).map(|line| (line.id.clone(), line)).collect())

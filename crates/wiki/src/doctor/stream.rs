@@ -30,7 +30,7 @@ pub(super) async fn look(url: &str) -> Vec<Finding> {
     // The default of the TLS library is chosen by whoever comes first; a second choice changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let agent = concat!("wikipedia-events-doctor/", env!("CARGO_PKG_VERSION"));
-    let client = reqwest::Client::builder().connect_timeout(LIMIT).read_timeout(LIMIT).user_agent(agent).build();
+    let client = crate::out::client(url).connect_timeout(LIMIT).read_timeout(LIMIT).user_agent(agent).build();
     let answer = match client {
         Ok(client) => client.get(parsed).send().await,
         Err(error) => Err(error),

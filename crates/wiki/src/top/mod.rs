@@ -73,7 +73,7 @@ async fn ask(url: &str) -> Result<String, Failure> {
     };
     // Another part of the process may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().timeout(ANSWER_LIMIT).build().map_err(failed)?;
+    let client = crate::out::client(url).timeout(ANSWER_LIMIT).build().map_err(failed)?;
     let answer = client.get(format!("{}/api/state", url.trim_end_matches('/'))).send().await.map_err(failed)?;
     let answer = answer.error_for_status().map_err(failed)?;
     answer.text().await.map_err(failed)
