@@ -164,43 +164,67 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
     let producer: BaseProducer<Reports> = config
         .create_with_context(reports)
         .map_err(|error| Failure::Config(format!("the producer cannot be made: {error}; check -X")))?;
-    let handed = send_all(&producer, options)?;
+    let (handed, bad) = send_all(&producer, options)?;
     while !options.no_flush && producer.in_flight_count() > 0 {
         producer.poll(POLL);
     }
     bar.finish_and_clear();
-    conclude(producer, options, handed)
+    // What stood before a bad line is delivered, and said to be.
+    conclude(producer, options, handed)?;
+    bad.map_or(Ok(()), Err)
 }
 
-/// Hands every record to the client, and gives their number.
-fn send_all(producer: &BaseProducer<Reports>, options: &Options) -> Result<u64, Failure> {
+/// Hands every record to the client, and gives their number; and why reading ended early, if it did.
+fn send_all(producer: &BaseProducer<Reports>, options: &Options) -> Result<(u64, Option<Failure>), Failure> {
     let numbered = |text: &str, number: u64| text.replace("%n", &number.to_string());
-    let key_of = |number| options.key.as_deref().map(|key| numbered(key, number));
+    let key_of = |number| options.key.as_deref().map(|key| numbered(key, number).into_bytes());
     if let Some(value) = &options.value {
         for number in 0..options.count {
-            send(producer, options, key_of(number).as_deref(), &numbered(value, number))?;
+            send(producer, options, key_of(number).as_deref(), numbered(value, number).as_bytes())?;
         }
-        return Ok(options.count);
+        return Ok((options.count, None));
     }
     let mut handed = 0;
-    for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| Failure::Runtime(format!("standard input cannot be read: {error}")))?;
+    let mut input = std::io::stdin().lock();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok((handed, None)),
+            Ok(_) => {}
+            Err(error) => {
+                let why = format!("standard input cannot be read: {error}");
+                return Ok((handed, Some(Failure::Runtime(why))));
+            }
+        }
+        // Bytes as they are, whatever they mean; a line's end is no part of them.
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
         match options.key_separator.as_deref() {
             Some(separator) => {
-                let (key, value) = line.split_once(separator).ok_or_else(|| {
-                    Failure::Runtime(format!("line {} has no {separator:?} between key and value", handed + 1))
-                })?;
+                let Some((key, value)) = split_once(text, separator.as_bytes()) else {
+                    let why = format!(
+                        "line {} has no {separator:?} between key and value (--key-separator); it and what follows is not \
+                         sent",
+                        handed + 1
+                    );
+                    return Ok((handed, Some(Failure::Runtime(why))));
+                };
                 send(producer, options, Some(key), value)?;
             }
-            None => send(producer, options, key_of(handed).as_deref(), &line)?,
+            None => send(producer, options, key_of(handed).as_deref(), text)?,
         }
         handed += 1;
     }
-    Ok(handed)
 }
 
-fn send(producer: &BaseProducer<Reports>, options: &Options, key: Option<&str>, value: &str) -> Result<(), Failure> {
-    let mut record: BaseRecord<'_, str, str> = BaseRecord::to(&options.topic).payload(value);
+fn split_once<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = text.windows(separator.len().max(1)).position(|window| window == separator)?;
+    Some((text.get(..at)?, text.get(at + separator.len()..)?))
+}
+
+fn send(producer: &BaseProducer<Reports>, options: &Options, key: Option<&[u8]>, value: &[u8]) -> Result<(), Failure> {
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&options.topic).payload(value);
     record.key = key;
     record.partition = options.partition;
     if !options.header.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::pages;
-use e2e::pipeline::{Parts, Pipeline};
+use e2e::pipeline::{Parts, Pipeline, start_broker};
 use e2e::process::Program;
 use e2e::wait_until;
 
@@ -83,4 +83,45 @@ fn offsets_move_where_nobody_is_in_the_group_and_nowhere_else() {
     done("groups reset fresh --topic t --to 7 --yes");
     assert!(done("groups list").contains("fresh"), "a group that was given offsets is one");
     pipeline.expect_all_alive();
+}
+
+fn shell(script: &str) -> (Option<i32>, Vec<u8>, String) {
+    let done = std::process::Command::new("bash").args(["-o", "pipefail", "-c", script]).output().unwrap();
+    (done.status.code(), done.stdout, String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
+#[test]
+fn a_bad_line_a_bad_byte_an_offset_that_is_gone_and_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_broker, address) = start_broker(folder.path());
+    let wiki = format!("WIKI_KAFKA_BOOTSTRAP_SERVERS={address} {}", e2e::process::binary("wiki").display());
+    assert_eq!(
+        shell(&format!("{wiki} topics create lines --partitions 1; {wiki} topics create bytes --partitions 1")).0,
+        Some(0)
+    );
+
+    let (code, _, said) =
+        shell(&format!("(seq 500 | sed 's/.*/k&:v&/'; echo bad) | {wiki} produce lines --key-separator :"));
+    assert!(code == Some(1) && said.contains("500 records delivered") && said.contains("line 501"), "{said}");
+    let read = |topic: &str| shell(&format!("{wiki} consume {topic} --from earliest --until-end --format json")).1;
+    assert_eq!(read("lines").split(|byte| *byte == b'\n').count(), 501);
+
+    assert_eq!(shell(&format!("printf 'a\\377b\\n' | {wiki} produce bytes")).0, Some(0));
+    let target = e2e::target::Target::whole(address);
+    let bytes = e2e::checker::read_topic(&target, "bytes").remove(&0).unwrap();
+    assert_eq!(rdkafka::Message::payload(&bytes[0]), Some(b"a\xffb".as_slice()));
+
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset("lines", 0, rdkafka::Offset::Offset(200)).unwrap();
+    e2e::block_on(target.admin().delete_records(&list, &rdkafka::admin::AdminOptions::new())).unwrap();
+    let (code, out, said) = shell(&format!("{wiki} consume lines --from 5 --until-end"));
+    assert_eq!((code, out.split(|byte| *byte == b'\n').count()), (Some(0), 301), "{said}");
+    assert!(said.contains("offset 5 of lines:0 is gone: reading from 200"), "{said}");
+
+    for command in ["consume lines --from earliest --until-end", "topics list", "groups list", "gaps list --all"] {
+        let (code, _, said) = shell(&format!("{wiki} {command} > /dev/full"));
+        assert!(code == Some(1) && said.contains("No space left on device"), "{command}: {code:?} {said}");
+        let (code, _, said) = shell(&format!("{wiki} {command} | head -n 1"));
+        assert!(code == Some(0) && !said.contains("cannot be written"), "{command}: {said}");
+    }
 }

@@ -27,6 +27,7 @@ mod tail;
 mod long {
     mod absence;
     mod emptied;
+    mod held_up;
     mod resources;
     mod retention;
 }

@@ -200,6 +200,12 @@ impl Reader {
                     self.ended.insert(*partition);
                     self.say_end(*partition);
                 }
+                // Whoever reads our output held us up: the group gave the partitions to others, and gives some again.
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded))) => {
+                    eprintln!("wiki: held up for too long: the group took the partitions meanwhile; reading on");
+                    self.ended.clear();
+                    last = Instant::now();
+                }
                 Some(Err(error)) if is_passing(error) => self.say_away(error),
                 Some(Err(error)) => return Err(self.unreadable(error)),
                 None => {}

@@ -54,10 +54,30 @@ impl Start {
         };
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
+            let offset = match self {
+                // What is gone is said, and reading begins with what is left.
+                Self::Offset(asked) => Offset::Offset(first_left(consumer, topic, partition, asked)?),
+                _ => offset,
+            };
             list.add_partition_offset(topic, partition, offset)?;
         }
         if matches!(self, Self::Time(_)) { consumer.offsets_for_times(list, ANSWER_LIMIT) } else { Ok(list) }
     }
+}
+
+fn first_left<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    asked: i64,
+) -> Result<i64, KafkaError> {
+    let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT)?;
+    if asked < first {
+        eprintln!("wiki: offset {asked} of {topic}:{partition} is gone: reading from {first}, the first that is left");
+    } else if asked > end {
+        eprintln!("wiki: {topic}:{partition} ends at {end}: offset {asked} is not there yet");
+    }
+    Ok(asked.max(first))
 }
 
 #[cfg(test)]
