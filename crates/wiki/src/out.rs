@@ -19,6 +19,12 @@ pub(crate) fn line(text: impl Display) {
     write(&visible_lines(&text.to_string()));
 }
 
+/// Says something beside the data, in one piece: another process may say something on the same terminal.
+pub(crate) fn say(text: impl Display) {
+    // Nobody who could be told.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 /// A record as it stands in the topic: raw into a pipe or a file, visible and bounded on a terminal.
 pub(crate) fn record(text: &str) -> Cow<'_, str> {
     if !std::io::stdout().is_terminal() {

@@ -268,7 +268,7 @@ fn conclude(producer: BaseProducer<Reports>, options: &Options, handed: u64) -> 
     match reason {
         None => {
             let records = if delivered == 1 { "record" } else { "records" };
-            eprintln!("{delivered} {records} delivered to {}", options.topic);
+            crate::out::say(format_args!("{delivered} {records} delivered to {}", options.topic));
             Ok(())
         }
         Some(reason) => Err(Failure::Runtime(format!("{failed} of {handed} records were not delivered: {reason}"))),

@@ -66,6 +66,11 @@ impl ClassicGroup {
         self.members.is_empty()
     }
 
+    /// What uses the group: consumers, unless a member said otherwise.
+    pub(crate) fn protocol_type(&self) -> StrBytes {
+        if self.protocol_type.is_empty() { StrBytes::from_static_str("consumer") } else { self.protocol_type.clone() }
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = (&StrBytes, &Member)> {
         self.members.iter()
     }

@@ -154,15 +154,15 @@ pub(crate) fn list(shared: &Shared, request: &ListGroupsRequest) -> ListGroupsRe
     };
     let mut groups = Vec::new();
     for (id, group) in &state.groups.by_id {
-        let kind = match group {
-            Group::Classic(_) => "classic",
-            Group::Consumer(_) => "consumer",
+        let (kind, protocol_type) = match group {
+            Group::Classic(group) => ("classic", group.protocol_type()),
+            Group::Consumer(_) => ("consumer", StrBytes::from_static_str("consumer")),
         };
         if admits(&request.states_filter, group.state_name()) && admits(&request.types_filter, kind) {
             groups.push(
                 ListedGroup::default()
                     .with_group_id(GroupId(id.clone()))
-                    .with_protocol_type(StrBytes::from_static_str("consumer"))
+                    .with_protocol_type(protocol_type)
                     .with_group_state(StrBytes::from_static_str(group.state_name()))
                     .with_group_type(StrBytes::from_static_str(kind)),
             );
@@ -190,7 +190,7 @@ pub(crate) fn describe(shared: &Shared, request: DescribeGroupsRequest) -> Descr
         answer
             .with_group_id(id)
             .with_group_state(StrBytes::from_static_str(group.state_name()))
-            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocol_type(group.protocol_type())
             .with_protocol_data(group.protocol().clone())
             .with_members(members.collect())
     });

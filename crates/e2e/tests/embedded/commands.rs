@@ -1,5 +1,6 @@
 //! Every help text as `docs/commands` has it, and what `wiki groups` does to a group that rests and to one at work.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use e2e::pages;
@@ -123,5 +124,51 @@ fn a_bad_line_a_bad_byte_an_offset_that_is_gone_and_a_full_disk() {
         assert!(code == Some(1) && said.contains("No space left on device"), "{command}: {code:?} {said}");
         let (code, _, said) = shell(&format!("{wiki} {command} | head -n 1"));
         assert!(code == Some(0) && !said.contains("cannot be written"), "{command}: {said}");
+    }
+}
+
+/// Joins a group as Kafka Connect's workers do; it is a member as long as the socket is open.
+fn join_as_connect(broker: std::net::SocketAddr, group: &str) -> std::net::TcpStream {
+    fn text(frame: &mut Vec<u8>, text: &str) {
+        frame.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        frame.extend(text.as_bytes());
+    }
+    // JoinGroup, version 0.
+    let mut frame = [11_i16.to_be_bytes(), 0_i16.to_be_bytes()].concat();
+    frame.extend(1_i32.to_be_bytes());
+    text(&mut frame, "worker");
+    text(&mut frame, group);
+    frame.extend(30_000_i32.to_be_bytes());
+    text(&mut frame, "");
+    text(&mut frame, "connect");
+    frame.extend(1_i32.to_be_bytes());
+    text(&mut frame, "default");
+    frame.extend(0_i32.to_be_bytes());
+    let mut socket = std::net::TcpStream::connect(broker).unwrap();
+    socket.write_all(&i32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
+    socket.write_all(&frame).unwrap();
+    let mut length = [0; 4];
+    socket.read_exact(&mut length).unwrap();
+    socket
+}
+
+#[test]
+fn a_group_of_kafka_connect_is_listed_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_broker, address) = start_broker(folder.path());
+    let _worker = join_as_connect(address, "connect-cluster");
+    let wiki = format!("WIKI_KAFKA_BOOTSTRAP_SERVERS={address} {}", e2e::process::binary("wiki").display());
+    assert_eq!(shell(&format!("{wiki} topics create t --partitions 1; {wiki} produce t --value v")).0, Some(0));
+    assert_eq!(shell(&format!("{wiki} consume t --group normal --from-beginning --until-end")).0, Some(0));
+    let (code, out, said) = shell(&format!("{wiki} groups list"));
+    let out = String::from_utf8_lossy(&out).into_owned();
+    assert_eq!(code, Some(0), "{said}");
+    let row = |name: &str| out.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    assert!(row("connect-cluster").is_some_and(|row| row.contains("connect  ")) && row("normal").is_some(), "{out}");
+    for command in
+        ["describe connect-cluster", "delete connect-cluster --yes", "reset connect-cluster --topic t --to 0 --yes"]
+    {
+        let (code, _, said) = shell(&format!("{wiki} groups {command}"));
+        assert!(code != Some(0) && said.contains("is a connect group and not a consumer group"), "{command}: {said}");
     }
 }

@@ -202,7 +202,9 @@ impl Reader {
                 }
                 // Whoever reads our output held us up: the group gave the partitions to others, and gives some again.
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded))) => {
-                    eprintln!("wiki: held up for too long: the group took the partitions meanwhile; reading on");
+                    crate::out::say(format_args!(
+                        "wiki: held up for too long: the group took the partitions meanwhile; reading on"
+                    ));
                     self.ended.clear();
                     last = Instant::now();
                 }
@@ -263,13 +265,13 @@ impl Reader {
         let is_all = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if is_all && self.told.get().is_none_or(|told| told.elapsed() > TOLD_AGAIN) {
             self.told.set(Some(Instant::now()));
-            eprintln!("wiki: no broker answers; going on when one does (Ctrl-C ends it)");
+            crate::out::say(format_args!("wiki: no broker answers; going on when one does (Ctrl-C ends it)"));
         }
     }
 
     fn say_end(&self, partition: i32) {
         if self.reading.talk {
-            eprintln!("end of {}:{partition}", self.topic);
+            crate::out::say(format_args!("end of {}:{partition}", self.topic));
         }
     }
 
@@ -288,7 +290,7 @@ impl Reader {
         if owned != self.owned {
             self.ended.retain(|partition| owned.contains(partition));
             if self.reading.talk {
-                eprintln!("partitions of {}: {}", self.topic, names(&owned));
+                crate::out::say(format_args!("partitions of {}: {}", self.topic, names(&owned)));
             }
             self.owned = owned;
         }

@@ -73,9 +73,11 @@ fn first_left<C: ConsumerContext>(
 ) -> Result<i64, KafkaError> {
     let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT)?;
     if asked < first {
-        eprintln!("wiki: offset {asked} of {topic}:{partition} is gone: reading from {first}, the first that is left");
+        crate::out::say(format_args!(
+            "wiki: offset {asked} of {topic}:{partition} is gone: reading from {first}, the first that is left"
+        ));
     } else if asked > end {
-        eprintln!("wiki: {topic}:{partition} ends at {end}: offset {asked} is not there yet");
+        crate::out::say(format_args!("wiki: {topic}:{partition} ends at {end}: offset {asked} is not there yet"));
     }
     Ok(asked.max(first))
 }

@@ -62,28 +62,65 @@ pub(crate) fn main(action: &Action) -> Result<(), Failure> {
 }
 
 fn list(kafka: &Kafka, json: bool) -> Result<(), Failure> {
-    let reader = kafka.reader("wikipedia-console").map_err(|error| failed(&error))?;
-    let listed = reader
-        .fetch_group_list(None, ANSWER_LIMIT)
-        .map_err(|error| Failure::Runtime(format!("the consumer groups cannot be listed: {error}")))?;
-    let mut names: Vec<&str> = listed.groups().iter().map(rdkafka::groups::GroupInfo::name).collect();
-    names.sort_unstable();
     let mut groups = Vec::new();
-    for name in names {
-        let described = kafka.group_view(name).and_then(|mut view| view.describe(ANSWER_LIMIT));
-        let described = described.map_err(|error| failed(&error))?;
+    for Listed { name, kind, state, members } in listed(kafka, None)? {
+        let described = match &kind {
+            // Others use groups too, Kafka Connect for one: only who leads them can describe them.
+            Some(kind) => (state, kind.clone(), members),
+            None => {
+                let described = kafka.group_view(&name).and_then(|mut view| view.describe(ANSWER_LIMIT));
+                let GroupDescription { state, protocol, members, .. } = described.map_err(|error| failed(&error))?;
+                (state, protocol.to_string(), members.len())
+            }
+        };
         groups.push((name, described));
     }
     if json {
-        let one = |(name, group): &(&str, GroupDescription)| json!({ "group": name, "state": group.state, "protocol": group.protocol, "members": group.members.len() });
+        let one = |(name, (state, protocol, members)): &(String, (String, String, usize))| json!({ "group": name, "state": state, "protocol": protocol, "members": members });
         line(Value::Array(groups.iter().map(one).collect()));
         return Ok(());
     }
     line(format!("{:<32} {:<20} {:<9} {:>7}", "consumer group", "state", "protocol", "members"));
-    for (name, group) in groups {
-        line(format!("{name:<32} {:<20} {:<9} {:>7}", group.state, group.protocol, group.members.len()));
+    for (name, (state, protocol, members)) in groups {
+        line(format!("{name:<32} {state:<20} {protocol:<9} {members:>7}"));
     }
     Ok(())
+}
+
+/// A group as the brokers list it.
+struct Listed {
+    name: String,
+    /// What uses it, where those are no consumers.
+    kind: Option<String>,
+    state: String,
+    members: usize,
+}
+
+fn listed(kafka: &Kafka, group: Option<&str>) -> Result<Vec<Listed>, Failure> {
+    let reader = kafka.reader("wikipedia-console").map_err(|error| failed(&error))?;
+    let found = reader
+        .fetch_group_list(group, ANSWER_LIMIT)
+        .map_err(|error| Failure::Runtime(format!("the consumer groups cannot be listed: {error}")))?;
+    let mut groups: Vec<Listed> = found
+        .groups()
+        .iter()
+        .map(|found| Listed {
+            name: found.name().to_owned(),
+            kind: Some(found.protocol_type().to_owned()).filter(|kind| !kind.is_empty() && kind != "consumer"),
+            state: found.state().to_owned(),
+            members: found.members().len(),
+        })
+        .collect();
+    groups.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(groups)
+}
+
+/// Refuses a group that no consumers use.
+fn expect_consumers(kafka: &Kafka, group: &str) -> Result<(), Failure> {
+    match listed(kafka, Some(group))?.into_iter().find_map(|found| found.kind) {
+        None => Ok(()),
+        Some(kind) => Err(Failure::Config(format!("{group} is a {kind} group and not a consumer group"))),
+    }
 }
 
 /// A partition that the group owns or has committed for.
@@ -96,6 +133,7 @@ struct Standing {
 }
 
 fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
+    expect_consumers(kafka, group)?;
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
     let partitions = partitions(kafka)?;
     let committed = view.committed(&partitions, ANSWER_LIMIT).map_err(|error| failed(&error))?;
@@ -140,6 +178,9 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
         let (committed, lag) = (known(committed), known(lag));
         let owner = owner.as_deref().unwrap_or("nobody");
         line(format!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition));
+    }
+    if standings.values().any(|standing| standing.lag == Some(1)) {
+        line("a lag of 1 can be a transaction's marker, which nobody reads");
     }
     let idle = idle(&described);
     if !idle.is_empty() {

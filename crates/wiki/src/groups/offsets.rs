@@ -7,7 +7,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use service::Failure;
 
-use super::{ANSWER_LIMIT, is_there, no_group};
+use super::{ANSWER_LIMIT, expect_consumers, is_there, no_group};
 use crate::consume::Start;
 use crate::out::{confirm, line};
 use crate::topics::{client, failed, partitions_of};
@@ -48,10 +48,11 @@ struct Move {
 pub(super) fn reset(options: &Options) -> Result<(), Failure> {
     let Options { group, topic, yes, json, .. } = options;
     let kafka = client(&options.kafka)?;
+    expect_consumers(&kafka, group)?;
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
     // A group that is not there yet may be given offsets to begin at.
     if !expect_at_rest(&mut view, group)? {
-        eprintln!("there is no consumer group {group} yet: this makes one");
+        crate::out::say(format_args!("there is no consumer group {group} yet: this makes one"));
     }
     let moves = plan(&kafka, &view, options)?;
     if *json {
@@ -71,7 +72,7 @@ pub(super) fn reset(options: &Options) -> Result<(), Failure> {
     }
     let member = kafka.reader(group).map_err(|error| failed(&error))?;
     member.commit(&offsets, CommitMode::Sync).map_err(|error| refused(group, &error))?;
-    eprintln!("offsets of {group} moved");
+    crate::out::say(format_args!("offsets of {group} moved"));
     Ok(())
 }
 
@@ -124,6 +125,7 @@ fn plan(kafka: &Kafka, view: &GroupView, options: &Options) -> Result<Vec<Move>,
 
 /// Runs `wiki groups delete`.
 pub(super) fn delete(kafka: &Kafka, group: &str, yes: bool) -> Result<(), Failure> {
+    expect_consumers(kafka, group)?;
     let mut view = kafka.group_view(group).map_err(|error| failed(&error))?;
     if !expect_at_rest(&mut view, group)? {
         return Err(no_group(group));
