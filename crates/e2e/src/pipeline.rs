@@ -11,6 +11,8 @@ use crate::process::{Process, Program};
 use crate::target::Target;
 use crate::{checker, http, wait_until};
 
+/// How long a command may take.
+const WIKI_LIMIT: Duration = Duration::from_secs(90);
 /// How long a process may take to be there.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// A dead member is noticed after this on the embedded broker: stories need not wait for six seconds each time.
@@ -72,7 +74,7 @@ impl Pipeline {
     pub fn start(parts: &Parts) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (broker, address) = start_broker(folder.path());
-        Self::make(parts, folder, Target::whole(address), Some(broker))
+        Self::build(parts, folder, Target::whole(address), Some(broker))
     }
 
     /// Starts a simulator beside a cluster that is there; services are started one by one.
@@ -81,10 +83,10 @@ impl Pipeline {
     /// Where it does not start.
     #[must_use]
     pub fn on(target: Target, parts: &Parts) -> Self {
-        Self::make(parts, tempfile::tempdir().unwrap(), target, None)
+        Self::build(parts, tempfile::tempdir().unwrap(), target, None)
     }
 
-    fn make(parts: &Parts, folder: TempDir, target: Target, broker_process: Option<Process>) -> Self {
+    fn build(parts: &Parts, folder: TempDir, target: Target, broker_process: Option<Process>) -> Self {
         let (simulator_process, simulator) = start_simulator(&parts.simulator, folder.path());
         Self {
             folder,
@@ -231,6 +233,36 @@ impl Pipeline {
         let verdict = checker::check(self.simulator, &self.target, &table);
         println!("{verdict}");
         assert!(verdict.is_exact() && verdict.stored == edits, "{verdict}");
+    }
+
+    /// Makes so many seconds of events, at once.
+    ///
+    /// # Panics
+    /// Where the simulator does not.
+    pub fn make(&self, seconds: u32) {
+        let path = format!("/make?seconds={seconds}");
+        assert_eq!(http::request(self.simulator, "POST", &path, "").map(|(status, _)| status), Some(200));
+    }
+
+    /// Runs a command of `wiki` on this pipeline's broker: exit code, and what it said on both outputs.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    #[must_use]
+    pub fn wiki(&self, arguments: &[&str]) -> (i32, String) {
+        let program = Program::new("wiki").with(arguments.iter().copied());
+        let (code, out, error) = program.with(["--kafka-bootstrap-servers", &self.target.bootstrap]).run(WIKI_LIMIT);
+        (code, out + &error)
+    }
+
+    /// Runs `wiki audit` on the SQLite table, against what the simulator made.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    #[must_use]
+    pub fn audit(&self) -> (i32, String) {
+        let (simulator, table) = (format!("http://{}", self.simulator), self.table().display().to_string());
+        self.wiki(&["audit", "--simulator", &simulator, "--writer", "sqlite", "--sqlite-file", &table])
     }
 
     /// The lines that a service logged, as JSON.

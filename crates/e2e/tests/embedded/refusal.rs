@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::process::Program;
-use e2e::{checker, http, wait_until};
+use e2e::{checker, wait_until};
 use rusqlite::Connection;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,9 +21,9 @@ fn count(table: &Path, name: &str) -> i64 {
     connection.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap()
 }
 
+/// Makes events, and counts the edits that were ever made.
 fn make(pipeline: &Pipeline, seconds: u32) -> usize {
-    let path = format!("/make?seconds={seconds}");
-    assert_eq!(http::request(pipeline.simulator, "POST", &path, "").unwrap().0, 200);
+    pipeline.make(seconds);
     checker::made(pipeline.simulator, "edit").len()
 }
 
@@ -37,13 +36,6 @@ fn running() -> Pipeline {
     let made = make(&pipeline, 30);
     pipeline.expect_exact(made, LIMIT);
     pipeline
-}
-
-fn audit(pipeline: &Pipeline) -> i32 {
-    let simulator = format!("http://{}", pipeline.simulator);
-    let table = pipeline.table().display().to_string();
-    let arguments = ["audit", "--simulator", &simulator, "--writer", "sqlite", "--sqlite-file", &table];
-    Program::new("wiki").with(arguments).with(["--kafka-bootstrap-servers", &pipeline.target.bootstrap]).run(LIMIT).0
 }
 
 /// A rule that refuses all rows, and how it is taken away.
@@ -68,11 +60,11 @@ fn tell(rule: &str, undo: &str, said: &str) {
     };
     assert!(pipeline.logs("sink-1").iter().any(told), "an error line");
     assert_eq!((checker::rows(&table), count(&table, "edits_rejected")), (before, 0), "nothing is set aside");
-    assert_ne!(audit(&pipeline), 0, "what is refused is not stored");
+    assert_ne!(pipeline.audit().0, 0, "what is refused is not stored");
     change(&table, undo);
     pipeline.expect_exact(made, LIMIT);
     wait_until("the sink is ready again", LIMIT, || pipeline.readiness("sink-1").is_some_and(|(ready, _)| ready));
-    assert_eq!((audit(&pipeline), count(&table, "edits_rejected")), (0, 0));
+    assert_eq!((pipeline.audit().0, count(&table, "edits_rejected")), (0, 0));
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn a_column_of_ones_own_changes_nothing() {
     change(&pipeline.table(), "ALTER TABLE edits ADD COLUMN note TEXT");
     let made = make(&pipeline, 30);
     pipeline.expect_exact(made, LIMIT);
-    assert_eq!(audit(&pipeline), 0);
+    assert_eq!(pipeline.audit().0, 0);
 }
 
 #[test]

@@ -19,11 +19,6 @@ struct Story {
 }
 
 impl Story {
-    fn make(&self, seconds: u32) {
-        let path = format!("/make?seconds={seconds}");
-        assert_eq!(http::request(self.pipeline.simulator, "POST", &path, "").unwrap().0, 200);
-    }
-
     fn faults(&self, faults: &str) {
         let faults = format!("{{\"frozen\":true,{faults}}}");
         assert_eq!(http::request(self.pipeline.simulator, "PUT", "/faults", &faults).unwrap().0, 200);
@@ -78,14 +73,14 @@ fn the_state_of_an_older_release_is_carried_over_and_loses_and_doubles_nothing()
     let mut pipeline = Pipeline::start(&Parts::with_simulator(&simulator));
     pipeline.start_service("ingest");
     let mut story = Story { pipeline };
-    story.make(900);
+    story.pipeline.make(900);
     story.expect_whole("before the upgrade");
     for (switched, what) in
         [(false, "upgraded"), (true, "upgraded over a switch of the data centre"), (true, "once more")]
     {
         story.leave_old_state();
         story.faults(&format!("\"switched\":{switched},\"cut_after\":6000"));
-        story.make(1200);
+        story.pipeline.make(1200);
         story.pipeline.start_service("ingest");
         story.expect_whole(what);
     }
@@ -100,12 +95,12 @@ fn a_state_that_is_too_long_for_metadata_is_read_back_from_its_record() {
     pipeline.start_service("ingest");
     let mut story = Story { pipeline };
     for part in 0..3 {
-        story.make(200);
+        story.pipeline.make(200);
         story.expect_whole(&format!("part {part}"));
         story.pipeline.service("ingest").kill();
         story.pipeline.start_service("ingest");
     }
-    story.make(100);
+    story.pipeline.make(100);
     story.expect_whole("after the last kill");
     assert!(
         checker::read_topic(&story.pipeline.target, "wikipedia-ingest").values().any(|records| !records.is_empty())

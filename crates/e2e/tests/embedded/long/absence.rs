@@ -62,7 +62,7 @@ impl Story {
                 pipeline
             },
         };
-        story.make(120);
+        story.pipeline.make(120);
         story.expect_whole("the first edits are published");
         story.pipeline.service("ingest").kill();
         story
@@ -71,11 +71,6 @@ impl Story {
     fn faults(&self, body: &str) {
         let body = format!("{{\"frozen\":true,{body}}}");
         assert_eq!(http::request(self.pipeline.simulator, "PUT", "/faults", &body).unwrap().0, 200, "{body}");
-    }
-
-    fn make(&self, seconds: u32) {
-        let path = format!("/make?seconds={seconds}");
-        assert_eq!(http::request(self.pipeline.simulator, "POST", &path, "").unwrap().0, 200);
     }
 
     fn raw(&self) -> usize {
@@ -108,15 +103,15 @@ impl Story {
         match trouble {
             Trouble::SwitchBefore => {
                 self.faults("\"switched\":true");
-                self.make(seconds);
+                self.pipeline.make(seconds);
             }
             Trouble::SwitchInTheMiddle | Trouble::SwitchAfter => {
                 let before = if trouble == Trouble::SwitchAfter { seconds - 60 } else { seconds / 2 };
-                self.make(before);
+                self.pipeline.make(before);
                 self.faults("\"switched\":true");
-                self.make(seconds - before);
+                self.pipeline.make(seconds - before);
             }
-            _ => self.make(seconds),
+            _ => self.pipeline.make(seconds),
         }
         let switched = matches!(trouble, Trouble::SwitchBefore | Trouble::SwitchInTheMiddle | Trouble::SwitchAfter);
         match trouble {
@@ -177,7 +172,7 @@ stories! {
 #[test]
 fn a_server_that_cuts_within_the_margin_every_time_is_followed_with_a_warning() {
     let mut story = Story::begin(5, "35");
-    story.make(300);
+    story.pipeline.make(300);
     story.faults("\"cut_after\":300");
     story.pipeline.start_service("ingest");
     story.expect_whole("cut after 300 events every time");
@@ -196,7 +191,7 @@ fn times_in_the_future_and_negative_ones_lose_nothing_and_move_no_position() {
     pipeline.start_service("ingest");
     let mut story = Story { pipeline, seed: 8 };
     for _ in 0..3 {
-        story.make(300);
+        story.pipeline.make(300);
         story.faults("\"cut_after\":4000");
         story.expect_whole("odd times");
         let odd = || story.pipeline.metric("ingest", "wiki_ingest_odd_times_total").unwrap_or_default();
@@ -217,7 +212,7 @@ fn log_times_that_step_back_beyond_the_margin_lose_nothing() {
     pipeline.start_service("ingest");
     let mut story = Story { pipeline, seed: 9 };
     for _ in 0..4 {
-        story.make(600);
+        story.pipeline.make(600);
         story.faults("\"cut_after\":5000");
         story.expect_whole("times step back");
         story.pipeline.kill_and_restart("ingest");

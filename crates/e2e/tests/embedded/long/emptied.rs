@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::process::Program;
-use e2e::{checker, http, wait_until};
+use e2e::{checker, wait_until};
 use rdkafka::admin::AdminOptions;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -38,14 +37,9 @@ impl Story {
         for service in SERVICES {
             story.pipeline.start_service(service);
         }
-        story.make(60);
+        story.pipeline.make(60);
         story.expect_stored(&BTreeSet::new(), "the first edits");
         story
-    }
-
-    fn make(&self, seconds: u32) {
-        let path = format!("/make?seconds={seconds}");
-        assert_eq!(http::request(self.pipeline.simulator, "POST", &path, "").unwrap().0, 200);
     }
 
     fn made(&self) -> BTreeSet<String> {
@@ -84,9 +78,7 @@ impl Story {
         }
         for group in ["wiki-ingest", "wiki-enricher", "wiki-sink"].iter().filter(|_| what.groups) {
             wait_until("the group is deleted", LIMIT, || {
-                let arguments = ["groups", "delete", group, "--yes"];
-                let at = ["--kafka-bootstrap-servers", &self.pipeline.target.bootstrap];
-                Program::new("wiki").with(arguments).with(at).run(LIMIT).0 == 0
+                self.pipeline.wiki(&["groups", "delete", group, "--yes"]).0 == 0
             });
         }
     }
@@ -118,22 +110,13 @@ impl Story {
     fn metric(&self, service: &str, name: &str) -> f64 {
         self.pipeline.metric(service, name).unwrap_or(-1.0)
     }
-
-    fn audit(&self) -> (i32, String) {
-        let simulator = format!("http://{}", self.pipeline.simulator);
-        let table = self.pipeline.table().display().to_string();
-        let arguments = ["audit", "--simulator", &simulator, "--writer", "sqlite", "--sqlite-file", &table];
-        let at = ["--kafka-bootstrap-servers", &self.pipeline.target.bootstrap];
-        let (code, out, error) = Program::new("wiki").with(arguments).with(at).run(LIMIT);
-        (code, out + &error)
-    }
 }
 
 fn tell(what: Emptied, seed: u64) {
     let mut story = Story::begin(seed);
     story.end(&SERVICES);
     story.empty(what);
-    story.make(40);
+    story.pipeline.make(40);
     let mut order = SERVICES;
     order.rotate_left(usize::try_from(seed).unwrap() % 3);
     for service in order {
@@ -142,7 +125,7 @@ fn tell(what: Emptied, seed: u64) {
     story.expect_stored(&BTreeSet::new(), &format!("{what:?}, seed {}", story.seed));
     assert!(story.metric("sink-1", "wiki_sink_sequence_repeats_total") < 1.0, "no new edit was taken for a repeat");
     assert!(story.metric("enricher", "wiki_enricher_inputs_lost_total") < 1.0, "nothing was lost");
-    let (code, said) = story.audit();
+    let (code, said) = story.pipeline.audit();
     if what.raw && what.groups && !what.events {
         // Nobody knows any more what was published: it is read, mapped and refused by the table's key once more.
         assert!(code == 1 && said.contains("missing 0, double ") && said.contains(", extra 0, gaps 0"), "{said}");
@@ -193,12 +176,12 @@ fn what_was_never_mapped_is_named_once_and_the_rest_is_stored() {
     let mut story = Story::begin(11);
     story.end(&["sink-1", "enricher"]);
     let before = story.made();
-    story.make(30);
+    story.pipeline.make(30);
     let unmapped: BTreeSet<String> = story.made().difference(&before).cloned().collect();
     wait_until("all of it is published", LIMIT, || checker::raw(&story.pipeline.target, &story.made()).missing == 0);
     story.end(&["ingest"]);
     story.empty(Emptied { raw: true, ..Emptied::default() });
-    story.make(30);
+    story.pipeline.make(30);
     for service in SERVICES {
         story.start(service);
     }
@@ -212,7 +195,7 @@ fn what_was_never_mapped_is_named_once_and_the_rest_is_stored() {
         .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("before they were mapped")));
     let count: i64 = told.filter_map(|line| line["count"].as_i64()).sum();
     assert_eq!(usize::try_from(count).unwrap(), unmapped.len(), "named once, partition by partition");
-    let (code, said) = story.audit();
+    let (code, said) = story.pipeline.audit();
     assert!(code == 1 && said.contains(&format!("missing {}", unmapped.len())), "{said}");
 }
 
@@ -222,16 +205,15 @@ fn a_stray_record_at_a_topics_end_is_stepped_over() {
     for topic in ["wikipedia-raw", "wikipedia-events"] {
         for partition in ["0", "3"] {
             let arguments = ["produce", topic, "--partition", partition, "--value", "hello"];
-            let at = ["--kafka-bootstrap-servers", &story.pipeline.target.bootstrap];
-            assert_eq!(Program::new("wiki").with(arguments).with(at).run(LIMIT).0, 0);
+            assert_eq!(story.pipeline.wiki(&arguments).0, 0);
         }
     }
     story.end(&SERVICES);
-    story.make(30);
+    story.pipeline.make(30);
     for service in SERVICES {
         story.start(service);
     }
     story.expect_stored(&BTreeSet::new(), "what came after it");
-    let (code, said) = story.audit();
+    let (code, said) = story.pipeline.audit();
     assert!(code == 0 && said.contains("sequences         dense"), "{said}");
 }

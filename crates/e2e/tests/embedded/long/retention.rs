@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::process::Program;
 use e2e::{checker, http, wait_until};
 use serde_json::Value;
 
@@ -28,10 +27,10 @@ impl Story {
             pipeline.start_service(service);
         }
         let mut story = Self { pipeline };
-        story.make(700);
+        story.pipeline.make(700);
         story.wait_for_raw("the first edits are published", |missing| missing == 0);
         story.pipeline.service("ingest").kill();
-        story.make(3600);
+        story.pipeline.make(3600);
         story.hold(HELD_FIRST);
         story.pipeline.start_service("ingest");
         story
@@ -40,11 +39,6 @@ impl Story {
     fn hold(&self, seconds: i64) {
         let faults = format!("{{\"frozen\":true,\"held_seconds\":{seconds}}}");
         assert_eq!(http::request(self.pipeline.simulator, "PUT", "/faults", &faults).unwrap().0, 200);
-    }
-
-    fn make(&self, seconds: u32) {
-        let path = format!("/make?seconds={seconds}");
-        assert_eq!(http::request(self.pipeline.simulator, "POST", &path, "").unwrap().0, 200);
     }
 
     fn made(&self) -> Vec<Value> {
@@ -92,21 +86,6 @@ impl Story {
         }
     }
 
-    fn wiki(&self, arguments: &[&str]) -> (i32, String) {
-        let (code, out, error) = Program::new("wiki")
-            .with(arguments.iter().copied())
-            .with(["--kafka-bootstrap-servers", &self.pipeline.target.bootstrap])
-            .run(LIMIT);
-        println!("wiki {arguments:?}: {code}\n{out}{error}");
-        (code, out + &error)
-    }
-
-    fn audit(&self) -> (i32, String) {
-        let simulator = format!("http://{}", self.pipeline.simulator);
-        let table = self.pipeline.table().display().to_string();
-        self.wiki(&["audit", "--simulator", &simulator, "--writer", "sqlite", "--sqlite-file", &table])
-    }
-
     /// `--from` and `--to` of all that was made.
     fn stretch(&self) -> [String; 2] {
         let made = self.made();
@@ -131,22 +110,22 @@ fn a_gap_by_retention_is_what_is_missing_and_is_closed_by_a_backfill_and_by_acce
 
     story.hold(HELD_LATER);
     let [from, to] = story.stretch();
-    let (code, said) = story.wiki(&["backfill", "--from", &from, "--to", &to]);
+    let (code, said) = story.pipeline.wiki(&["backfill", "--from", &from, "--to", &to]);
     assert!(code == 0 && said.contains("events were missing and are published"), "{said}");
     story.expect_gaps_to_be_what_is_missing();
     let after = story.missing().len();
     // Twenty of fifty minutes.
     assert!(after * 10 < before * 7 && after * 10 > before * 5, "{before} missing before, {after} after");
-    assert_eq!(story.audit().0, 1, "an open gap fails the audit");
+    assert_eq!(story.pipeline.audit().0, 1, "an open gap fails the audit");
 
     for gap in story.open_gaps() {
-        assert_eq!(story.wiki(&["gaps", "accept", gap["id"].as_str().unwrap(), "--yes"]).0, 0);
+        assert_eq!(story.pipeline.wiki(&["gaps", "accept", gap["id"].as_str().unwrap(), "--yes"]).0, 0);
     }
     let open = || story.pipeline.metric("ingest", "wiki_ingest_gaps_open");
     wait_until("the alert's metric follows", LIMIT, || open() == Some(0.0));
     let rows = checker::made(story.pipeline.simulator, "edit").len() - after;
     wait_until("the table follows", LIMIT, || checker::rows(&story.pipeline.table()) >= rows);
-    let (code, said) = story.audit();
+    let (code, said) = story.pipeline.audit();
     assert!(code == 0 && said.contains(&format!("{after}  (missing in gaps whose loss was accepted)")), "{said}");
 }
 
@@ -159,7 +138,7 @@ fn a_backfill_goes_on_after_a_kill_and_publishes_each_edit_once() {
     let before = story.missing().len();
     story.hold(1_000_000);
     let [from, to] = story.stretch();
-    assert_eq!(story.wiki(&["backfill", "--from", &from, "--to", &to, "--no-wait"]).0, 0);
+    assert_eq!(story.pipeline.wiki(&["backfill", "--from", &from, "--to", &to, "--no-wait"]).0, 0);
     for part in 1..4 {
         story.wait_for_raw("the backfill gets on", |missing| missing < before - part * before / 6);
         story.pipeline.kill_and_restart("ingest");
@@ -173,8 +152,10 @@ fn a_backfill_goes_on_after_a_kill_and_publishes_each_edit_once() {
 #[test]
 fn a_stretch_beyond_the_streams_retention_is_refused_with_a_sentence() {
     let story = Story::begin("33");
-    let (code, said) = story.wiki(&["backfill", "--from", "2015-01-01T00:00:00Z", "--to", "2015-01-02T00:00:00Z"]);
+    let (code, said) =
+        story.pipeline.wiki(&["backfill", "--from", "2015-01-01T00:00:00Z", "--to", "2015-01-02T00:00:00Z"]);
     assert!(code != 0 && said.contains("the stream holds no event that is older than 2000 hours"), "{said}");
-    let (code, said) = story.wiki(&["backfill", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"]);
+    let (code, said) =
+        story.pipeline.wiki(&["backfill", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"]);
     assert!(code == 2 && said.contains("a stretch ends after it begins"), "{said}");
 }
