@@ -27,6 +27,8 @@ pub struct Trail {
     current: Option<Run>,
     /// What the connection before had shown: its last event has to be shown again.
     before: Option<Run>,
+    /// An event was left to a later piece: what stands behind it in the log counts for nothing before that.
+    is_frozen: bool,
 }
 
 impl Trail {
@@ -35,7 +37,17 @@ impl Trail {
     pub fn new(topic: &str, open: &[Gap]) -> Self {
         let gaps = open.iter().filter(|gap| gap.is_of(topic));
         let sides = gaps.flat_map(|gap| gap.after.iter().chain(&gap.before)).map(|edge| edge.id.clone()).collect();
-        Self { topic: topic.to_owned(), sides, runs: Vec::new(), current: None, before: None }
+        Self { topic: topic.to_owned(), sides, runs: Vec::new(), current: None, before: None, is_frozen: false }
+    }
+
+    /// A piece begins: what the one before left to it is read now.
+    pub const fn thaw(&mut self) {
+        self.is_frozen = false;
+    }
+
+    /// The next event in the order of the log is left to a later piece.
+    pub const fn leave(&mut self) {
+        self.is_frozen = true;
     }
 
     /// A connection begins.
@@ -48,6 +60,9 @@ impl Trail {
 
     /// The next event in the order of the log; it is handled.
     pub fn handled(&mut self, event: &Edge) {
+        if self.is_frozen {
+            return;
+        }
         if let Some(mut before) = self.before.take_if(|before| before.last.id == event.id) {
             let current = self.current.take();
             before.edges.extend(current.into_iter().flat_map(|run| run.edges));
