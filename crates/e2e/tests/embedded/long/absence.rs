@@ -97,6 +97,14 @@ impl Story {
         assert!(verdict.is_exact(), "seed {}, {what}: {verdict}", self.seed);
     }
 
+    /// Everything that was made goes into the table, each once.
+    fn expect_table(&mut self) {
+        self.pipeline.start_service("enricher");
+        self.pipeline.start_service("sink-1");
+        let edits = checker::made(self.pipeline.simulator, "edit").len();
+        self.pipeline.expect_exact(edits, LIMIT);
+    }
+
     /// The absence, and the way back.
     fn absent(&mut self, seconds: u32, trouble: Trouble) {
         let cut = format!("\"cut_after\":{CUT}");
@@ -140,7 +148,9 @@ impl Story {
 
 fn tell(trouble: Trouble, seeds: std::ops::RangeInclusive<u64>) {
     for seed in seeds {
-        Story::begin(seed, "35").absent(HOUR, trouble);
+        let mut story = Story::begin(seed, "35");
+        story.absent(HOUR, trouble);
+        story.expect_table();
     }
     // A day as long as one, and thinner than the live stream's: what is made has to fit into memory.
     Story::begin(99, "1.2").absent(DAY, trouble);
