@@ -213,7 +213,7 @@ impl Committer {
             tracing::warn!(
                 partition,
                 seq = progress.next_seq,
-                "{events_topic} was emptied and nothing tells where its sequence ended: it goes on at the log's end, and \
+                "{events_topic} was emptied and no record says where its sequence ended: it continues at the log's end, and \
                  what the raw topic holds is mapped again"
             );
         }

@@ -326,7 +326,7 @@ impl Lane {
                 offset,
                 at_most = count,
                 seq,
-                "{topic} was emptied and its sequence goes on at the log's end, as an operator accepted: records may have \
+                "{topic} was emptied and its sequence continues at the log's end, as an operator accepted: records may have \
                  been deleted before they were mapped"
             ),
         }

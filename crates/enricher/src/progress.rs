@@ -12,7 +12,7 @@ pub struct Progress {
     pub next_seq: i64,
     /// Sequence number that the next input must have; `None` where the first one found is the base.
     pub expected_raw_seq: Option<i64>,
-    /// The output's log was emptied and nothing is known: the next output says that its sequence goes on behind it.
+    /// The output's log was emptied and nothing is known: the next output says that its sequence continues behind it.
     pub is_base: bool,
 }
 
@@ -52,11 +52,11 @@ pub enum Step {
 
 impl Progress {
     /// Works out the position from what is durable: the last output, and the committed offset with its metadata.
-    /// The further one counts. Without either, the input begins at its log's start, and the output's sequence goes on at
+    /// The further one counts. Without either, the input begins at its log's start, and the output's sequence continues at
     /// the end of its own log: offsets only rise, so that it is above whatever the old one reached.
     ///
     /// A position before the input's start is set to it: what was deleted there may have been markers of transactions.
-    /// The sequence of the next input tells.
+    /// The sequence number of the next input shows whether records are missing.
     #[must_use]
     pub fn recover(last_output: Option<&EventHeaders<'_>>, committed: Option<(i64, &str)>, logs: Logs) -> Self {
         let from_output = last_output.map(|last| Self {

@@ -73,7 +73,7 @@ pub struct Config {
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,
-    /// Go on with a sequence at this place, as the service names it when it stops: nothing tells where it ended.
+    /// Continue a sequence at this place, as the service prints it when it stops; its end is not known.
     #[arg(long, env = "WIKI_ACCEPT_LOST_HISTORY", value_name = "TOPIC/PARTITION@POSITION,…", default_value = "")]
     pub accept_lost_history: AcceptedPlaces,
 }

@@ -99,8 +99,8 @@ async fn make_topics(config: &Config, kafka: &Kafka) -> Result<(), Failure> {
     let (partitions, ingest) = found.map_err(|error: Error| Failure::Runtime(error.sentence()))?;
     match partitions {
         Some(count @ 2..) => Err(Failure::Config(format!(
-            "topic {ingest} has {count} partitions: holding its one partition makes a replica the acting one; make it anew \
-             with one"
+            "topic {ingest} has {count} partitions: holding its one partition makes a replica the acting one; delete it and \
+             create it with one"
         ))),
         _ => Ok(()),
     }

@@ -81,7 +81,7 @@ impl Output {
         Self { writer, member, places, emptied, metrics, open: Open::default(), state_committed: Instant::now() }
     }
 
-    /// Names the raw partitions whose log was emptied: the next record of each says that its sequence goes on behind it.
+    /// Names the raw partitions whose log was emptied: the next record of each says that its sequence continues behind it.
     #[must_use]
     pub fn behind_emptied(self, emptied: BTreeMap<RawPartition, SeqBase>) -> Self {
         Self { emptied, ..self }

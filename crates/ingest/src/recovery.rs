@@ -271,8 +271,8 @@ fn time_of(record: &OwnedMessage) -> Option<i64> {
 fn history_lost(places: &[String]) -> Failure {
     let places = places.join(",");
     Failure::Config(format!(
-        "these partitions once held records, and neither a record nor a committed position tells where their sequences \
-         ended: restore them, or go on at their logs' ends with --accept-lost-history {places} (or \
+        "these partitions once held records, and neither a record nor a committed position says where their sequences \
+         ended: restore them, or continue at their logs' ends with --accept-lost-history {places} (or \
          WIKI_ACCEPT_LOST_HISTORY)"
     ))
 }

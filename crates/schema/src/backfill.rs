@@ -13,7 +13,7 @@ pub struct Backfill {
     pub to_ms: i64,
     /// How far it is.
     pub status: BackfillStatus,
-    /// Everything before this log time is done, Unix milliseconds: another replica goes on here.
+    /// Everything before this log time is done, Unix milliseconds: another replica continues here.
     pub reached_ms: i64,
     /// Events that were missing and are published now.
     pub published: u64,

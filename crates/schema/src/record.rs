@@ -23,20 +23,20 @@ pub const RAW_OFFSET: &str = "raw-offset";
 /// `seq` of that raw record.
 pub const RAW_SEQ: &str = "raw-seq";
 
-/// Present where a sequence goes on behind a log that was emptied: why. A jump before such a record is a loss that is
+/// Present where a sequence continues behind a log that was emptied: why. A jump before such a record is a loss that is
 /// named, not a hole to be waited at.
 pub const SEQ_BASE: &str = "seq-base";
-/// The log held no record any more; its sequence goes on where it was.
+/// The log held no record any more; its sequence continues where it was.
 const EMPTIED: &str = "the log was emptied";
-/// Nothing told where the sequence was: it goes on at the log's end.
+/// The end of the sequence is not known: it continues at the log's end.
 const UNKNOWN: &str = "the log was emptied, and nothing told where its sequence ended";
 
 /// What a record says that is the first behind a log that was emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeqBase {
-    /// The sequence goes on where it was: a jump before it is exactly what was deleted unread.
+    /// The sequence continues where it was: a jump before it is exactly what was deleted unread.
     Emptied,
-    /// The sequence goes on at the log's end: a jump before it is at least as long as what was deleted unread.
+    /// The sequence continues at the log's end: a jump before it is at least as long as what was deleted unread.
     Unknown,
 }
 

@@ -25,7 +25,7 @@ pub struct Row {
     pub raw_offset: i64,
     /// When ingest read it, Unix milliseconds.
     pub received_at_ms: i64,
-    /// Its sequence goes on behind a log that was emptied: what is missing before it is lost.
+    /// Its sequence continues behind a log that was emptied: what is missing before it is lost.
     pub is_base: bool,
     /// What becomes of it.
     pub fate: Fate,
@@ -66,7 +66,7 @@ pub type Stretch = (i64, i64);
 pub struct Due<'a> {
     /// The rows, in order.
     pub rows: &'a [Row],
-    /// What is lost before rows whose sequence goes on behind a log that was emptied.
+    /// What is lost before rows whose sequence continues behind a log that was emptied.
     pub lost: Vec<Stretch>,
 }
 

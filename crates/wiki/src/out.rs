@@ -13,7 +13,7 @@ const MOST_CHARS: usize = 4_096;
 
 /// Writes lines for people or for programs: what steers a terminal is made visible. JSON stays JSON.
 ///
-/// Where nobody reads any more the process ends quietly, as others do on a broken pipe; where it cannot be written
+/// If the reader has gone, the process ends quietly, as others do on a broken pipe; where it cannot be written
 /// otherwise, with a sentence.
 pub(crate) fn line(text: impl Display) {
     write(&visible_lines(&text.to_string()));
@@ -21,7 +21,7 @@ pub(crate) fn line(text: impl Display) {
 
 /// Says something beside the data, in one piece: another process may say something on the same terminal.
 pub(crate) fn say(text: impl Display) {
-    // Nobody who could be told.
+    // There is no place left to report it.
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 

@@ -16,9 +16,9 @@ const MOST_IDS: usize = 250_000;
 /// What to read.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Log times of the events, Unix milliseconds: the first, and the one behind the last.
+    /// Log time of the first events, Unix milliseconds.
     pub from_ms: i64,
-    /// The one behind the last.
+    /// Log time behind the last events, Unix milliseconds.
     pub to_ms: i64,
     /// Raw topics that were ever written.
     pub raw: BTreeSet<String>,
@@ -50,7 +50,7 @@ pub fn read(kafka: &Kafka, wanted: &Wanted, mut beat: impl FnMut()) -> Result<Kn
         // Dead letters are few: a topic of them that retention has emptied is no sign of loss.
         if !starts.is_whole && *topic != wanted.dead_letters {
             return Ok(Known::NotWhole(format!("{topic} no longer holds all that was published of it")));
-        };
+        }
         tail.scan_from(topic, &starts.offsets, |record| {
             beat();
             let headers = kafka::Headers(record);

@@ -1,6 +1,6 @@
 //! Reads a stretch of the stream again, as `wiki backfill` asks, beside the live connection and piece by piece.
 //!
-//! How far it is stands in the gap ledger, in the same transaction as the records: another replica goes on there.
+//! How far it is stands in the gap ledger, in the same transaction as the records: another replica continues there.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};

@@ -28,44 +28,49 @@ impl Store {
         }
         let started = Instant::now();
         let rest = self.most.map(|most| self.batch.split_off(most)).unwrap_or_default();
-        let result = self.metrics.during_a_write(|| self.writer.write(&self.batch));
-        if let Ok(written) = result {
-            let rows = self.batch.len();
-            self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
-            self.written(&written, rest);
-            return Ok(());
-        }
+        let error = match self.metrics.during_a_write(|| self.writer.write(&self.batch)) {
+            Ok(written) => {
+                let rows = self.batch.len();
+                self.metrics.wrote(&written, rows, started.elapsed().as_secs_f64());
+                self.written(&written, rest);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
         self.batch.append(rest);
-        match result {
-            Ok(_) => {}
-            Err(WriteError::Fenced { partitions }) => {
+        self.write_failed(error)
+    }
+
+    fn write_failed(&mut self, error: WriteError) -> Result<(), Failure> {
+        match error {
+            WriteError::Fenced { partitions } => {
                 tracing::warn!(?partitions, "another sink owns these partitions by now: nothing was written");
                 self.metrics.fenced.with_label_values(&["epoch"]).inc_by(partitions.len() as u64);
                 for partition in partitions {
                     self.let_go(partition);
                 }
             }
-            Err(error @ WriteError::Retry { doing, .. }) => {
+            WriteError::Retry { doing, .. } => {
                 tracing::warn!(%error, "write failed; trying again");
                 self.retry_later(doing);
             }
-            Err(error @ WriteError::TooSlow { doing, .. }) => {
+            WriteError::TooSlow { doing, .. } => {
                 let most = (self.most.unwrap_or_else(|| self.batch.len()) / 2).max(1);
                 tracing::warn!(%error, rows = most, "a write took too long; trying again with fewer rows at once");
                 self.most = Some(most);
                 self.retry_later(doing);
             }
-            Err(WriteError::Refused(sentence)) => {
+            WriteError::Refused(sentence) => {
                 tracing::error!(
                     rows = self.batch.len(),
-                    "the table refuses rows that it was made for: {sentence}; nothing was set aside, and writing goes on \
-                     when the table takes them again"
+                    "the table refuses rows that it was made for: {sentence}; nothing was set aside, and writing \
+                     continues when the table takes them again"
                 );
                 self.refused = Some(sentence);
                 self.metrics.refusing.set(1);
                 self.retry_later("refused");
             }
-            Err(WriteError::Stop(sentence)) => return Err(Failure::Runtime(sentence)),
+            WriteError::Stop(sentence) => return Err(Failure::Runtime(sentence)),
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ struct Ids {
     aged: HashSet<String>,
     /// Records that our services did not write.
     foreign: usize,
-    /// Records that were deleted before somebody read them: a sequence goes on behind a log that was emptied.
+    /// Records that were deleted before somebody read them: a sequence continues behind a log that was emptied.
     lost: i64,
 }
 
@@ -183,7 +183,7 @@ impl Ids {
             let headers = Headers(record);
             let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
             let (Some(seq), Some(id)) = (seq, text(&headers, CE_ID)) else {
-                // Set aside by whoever reads it.
+                // The service that reads it sets it aside.
                 ids.foreign += 1;
                 return;
             };

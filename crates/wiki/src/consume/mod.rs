@@ -200,7 +200,7 @@ impl Reader {
                     self.ended.insert(*partition);
                     self.say_end(*partition);
                 }
-                // Whoever reads our output held us up: the group gave the partitions to others, and gives some again.
+                // The reader of our output held us up: the group gave the partitions to others, and gives some again.
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded))) => {
                     crate::out::say(format_args!(
                         "wiki: held up for too long: the group took the partitions meanwhile; reading on"

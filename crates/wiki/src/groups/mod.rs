@@ -180,7 +180,7 @@ fn describe(kafka: &Kafka, group: &str, json: bool) -> Result<(), Failure> {
         line(format!("{:<24} {:>9} {committed:>10} {end:>9} {lag:>7}  {owner}", at.topic, at.partition));
     }
     if standings.values().any(|standing| standing.lag == Some(1)) {
-        line("a lag of 1 can be a transaction's marker, which nobody reads");
+        line("a lag of 1 can be the marker of a transaction: it is not a record");
     }
     let idle = idle(&described);
     if !idle.is_empty() {
