@@ -24,7 +24,7 @@ fn writer(url: &str) -> Postgres {
 fn edit(id: &str) -> Edit<'static> {
     let event = format!(
         r#"{{"meta":{{"id":"{id}","domain":"d","dt":"2026-01-01T00:00:00.25Z"}},"type":"edit","id":9007199254740993,
-        "namespace":0,"title":"T","wiki":"w","user":"U","bot":true,"length":{{"old":5000000000,"new":null}},
+        "namespace":0,"title":"T","wiki":"w","user":"U","bot":true,"length":{{"old":2147483648,"new":null}},
         "revision":{{"old":1,"new":6000000000}},"minor":true,"comment":"c"}}"#
     );
     schema::Mapping::new(&["edit".to_owned()]).enrich(event.as_bytes()).unwrap().unwrap().into_owned()
@@ -68,7 +68,7 @@ fn every_field_stands_in_its_column() {
     );
     assert_eq!(
         stored,
-        "e0|9007199254740993|d|main namespace|T|2026-01-01 00:00:00.25+00|U|bot|5000000000||edit|w|0||bot|1|6000000000|t|\
+        "e0|9007199254740993|d|main namespace|T|2026-01-01 00:00:00.25+00|U|bot|2147483648||edit|w|0||bot|1|6000000000|t|\
          |c|00000000-0000-0000-0000-000000000007|3|0|1970-01-01 00:00:01.5+00|t"
     );
     for view in ["edits_per_minute", "busiest_pages", "bots_and_humans", "edits_by_wiki"] {
