@@ -303,6 +303,55 @@ pub fn read_topic(target: &Target, topic: &str) -> BTreeMap<i32, Vec<OwnedMessag
     records
 }
 
+/// Sees which partitions of a topic hold records of a transaction that is still open.
+pub struct OpenTransactions {
+    committed: BaseConsumer,
+    all: BaseConsumer,
+    topic: String,
+}
+
+impl OpenTransactions {
+    /// Of this topic.
+    ///
+    /// # Panics
+    /// Where no client can be made.
+    #[must_use]
+    pub fn of(target: &Target, topic: &str) -> Self {
+        let client = |isolation: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", &target.bootstrap).set("isolation.level", isolation);
+            config.create().unwrap()
+        };
+        let topic = target.topic(topic);
+        Self { committed: client("read_committed"), all: client("read_uncommitted"), topic }
+    }
+
+    /// Partitions with an open transaction, each with the offset at which its first one begins.
+    fn begun(&self) -> BTreeSet<(i32, i64)> {
+        let limit = Duration::from_secs(10);
+        let metadata = self.all.fetch_metadata(Some(&self.topic), limit).unwrap();
+        let end = |of: &BaseConsumer, partition| of.fetch_watermarks(&self.topic, partition, limit).unwrap().1;
+        assert!(metadata.topics()[0].error().is_none(), "there is no topic {}", self.topic);
+        let partitions = metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
+        let stable = partitions.map(|partition| (partition, end(&self.committed, partition)));
+        stable.filter(|(partition, stable)| *stable < end(&self.all, *partition)).collect()
+    }
+
+    /// Whether one transaction stays open for so long.
+    ///
+    /// # Panics
+    /// Where the cluster does not answer.
+    #[must_use]
+    pub fn last_for(&self, wait: Duration) -> bool {
+        let first = self.begun();
+        if first.is_empty() {
+            return false;
+        }
+        std::thread::park_timeout(wait);
+        !first.is_disjoint(&self.begun())
+    }
+}
+
 /// Hands over each committed record of a topic, in order within its partition.
 ///
 /// # Panics

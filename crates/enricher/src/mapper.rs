@@ -133,7 +133,17 @@ impl Mapper {
 
     fn answered(&mut self, at: &TopicPartition, stay: u64, reply: Reply) -> Result<(), Failure> {
         // A lane that is gone needs no writer: the next owner fences it, and what it holds is dropped here.
-        let Some(lane) = self.lanes.get_mut(at).filter(|lane| lane.stay == stay) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(at).filter(|lane| lane.stay == stay) else {
+            if let Reply::Doubt(doubt) = reply {
+                let (partition, error) = (at.partition, doubt.sentence());
+                tracing::warn!(
+                    partition,
+                    error,
+                    "a commit was refused after the partition was lost: its next owner decides"
+                );
+            }
+            return Ok(());
+        };
         match reply {
             Reply::Recovered(writer, progress) => lane.recovered(writer, progress),
             Reply::Committed(writer) => lane.committed(writer),
