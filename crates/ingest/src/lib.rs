@@ -39,6 +39,8 @@ pub mod report;
 pub mod resume;
 pub mod source;
 pub mod step;
+#[cfg(test)]
+mod testing;
 pub mod window;
 pub mod worker;
 

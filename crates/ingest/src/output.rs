@@ -236,3 +236,139 @@ impl Output {
 fn borrowed(headers: &[Header]) -> Vec<(&str, Option<&[u8]>)> {
     headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::testing::{Rig, on_thread};
+    use crate::worker::places;
+    use kafka::Headers;
+    use rdkafka::message::{Message as _, OwnedMessage};
+    use schema::record::HeaderSource as _;
+
+    const READ: Read = Read { at_ms: 5, backfill: false };
+
+    fn output(rig: &Rig, context: &Context) -> Output {
+        let member = rig.acting_member(context);
+        let writer = context.kafka.fenced_writer("wiki-ingest").unwrap();
+        Output::new(writer, member, places(&context.config), Arc::clone(&context.metrics))
+    }
+
+    fn state() -> IngestState {
+        let mut state = IngestState::first(7, &BTreeMap::from([("wikipedia-raw".to_owned(), 6)]));
+        state.raise_seq("wikipedia-raw", 2, 1);
+        state
+    }
+
+    fn keep() -> Keep {
+        Keep {
+            topic: "wikipedia-raw".into(),
+            partition: 2,
+            key: "w:t".into(),
+            change_type: "edit".into(),
+            meta: ["d", "s", "2026-01-01T00:00:00Z"].map(String::from),
+        }
+    }
+
+    fn arrival(id: &str) -> Arrival {
+        let mut reader = crate::arrival::Reader::new(crate::arrival::Routes {
+            topic_of_type: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+        });
+        reader.read("[]".to_owned(), format!(r#"{{"meta":{{"id":"{id}"}},"type":"edit"}}"#).into_bytes())
+    }
+
+    fn header(record: &OwnedMessage, name: &str) -> Option<String> {
+        Headers(record).header(name).and_then(|value| String::from_utf8(value.to_vec()).ok())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn records_and_the_state_are_committed_together() {
+        let rig = Rig::start(&[]).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |_| {
+            let mut output = output(&rig, &parts);
+            let topics = parts.config.kafka.topics();
+            let rejection = Rejection::new(schema::Reason::WrongShape, "why".to_owned());
+            output.raw(&arrival("one"), &keep(), 0, READ).unwrap();
+            output.dead_letter(&arrival("two"), &rejection, 6).unwrap();
+            let dead_letters = topics.dead_letters_of(&topics.raw);
+            assert!(!output.is_empty());
+            assert!(rig.raw().values().all(Vec::is_empty), "nothing is seen before the commit");
+            assert_eq!(rig.committed(&output.member), None);
+            output.commit(&state()).unwrap();
+            assert!(output.is_empty());
+            assert_eq!(rig.raw()[&2], [(0, "one".to_owned())]);
+            assert_eq!(rig.committed(&output.member), Some(state()));
+            let letters = &rig.records(&dead_letters)[&0];
+            assert_eq!((letters.len(), header(&letters[0], CE_ID)), (1, Some("two".to_owned())));
+            assert_eq!(letters[0].payload().unwrap(), arrival("two").data);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_output_commits_neither_records_nor_its_state() {
+        let rig = Rig::start(&[]).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |_| {
+            let mut output = output(&rig, &parts);
+            output.raw(&arrival("one"), &keep(), 0, READ).unwrap();
+            let _successor = parts.kafka.fenced_writer("wiki-ingest").unwrap();
+            assert!(matches!(output.commit(&state()), Err(Error::Doubt { .. })));
+            assert!(rig.raw().values().all(Vec::is_empty));
+            assert_eq!(rig.committed(&output.member), None);
+            assert_eq!(parts.metrics.write.produce_errors.with_label_values(&["doubt"]).get(), 1);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_first_record_behind_an_emptied_log_says_so_and_the_next_does_not() {
+        let rig = Rig::start(&[]).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |_| {
+            let emptied = BTreeMap::from([(("wikipedia-raw".to_owned(), 2), SeqBase::Emptied)]);
+            let mut output = output(&rig, &parts).behind_emptied(emptied);
+            output.raw(&arrival("one"), &keep(), 40, READ).unwrap();
+            output.raw(&arrival("two"), &keep(), 41, Read { at_ms: 5, backfill: true }).unwrap();
+            output.commit(&state()).unwrap();
+            let records = &rig.records("wikipedia-raw")[&2];
+            let read: Vec<_> = records
+                .iter()
+                .map(|record| {
+                    let source = Headers(record);
+                    let headers = RawHeaders::read(&source).unwrap();
+                    (headers.seq, headers.base, headers.backfill)
+                })
+                .collect();
+            assert_eq!(read, [(40, Some(SeqBase::Emptied), false), (41, None, true)]);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_is_due_by_events_by_time_and_without_records_after_a_minute() {
+        let rig = Rig::start(&[]).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |_| {
+            let mut output = output(&rig, &parts);
+            let idle = Duration::from_secs(9);
+            let now = Instant::now();
+            assert!(!output.is_due(now) && output.is_due(now + STATE_EVERY));
+            assert_eq!(output.patience(now, idle), idle);
+            output.raw(&arrival("one"), &keep(), 0, READ).unwrap();
+            let opened = Instant::now();
+            assert!(!output.is_due(now) && output.is_due(opened + MAX_OPEN));
+            assert!(output.patience(opened, idle) <= MAX_OPEN);
+            (0..MAX_EVENTS).for_each(|_| output.handled());
+            assert!(output.is_due(now), "it is full");
+        })
+        .await;
+    }
+}

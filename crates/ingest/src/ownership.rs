@@ -125,3 +125,37 @@ fn terms(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Rig, Stream, on_thread, wait_until};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_replica_acts_and_the_other_continues_when_it_ends() {
+        let stream = Stream::start(&["--rate", "max", "--edits", "2000", "--seed", "6"]).await;
+        let url = stream.url();
+        let rig = Rig::start(&["--stream-url", &url, "--start", "earliest"]).await;
+        let [first, second] = ["a", "b"].map(|name| rig.replica(name));
+        let lead_on = |context: &Context| {
+            let parts = context.clone();
+            let context = context.clone();
+            tokio::spawn(async move { on_thread(&context, move |heartbeat| lead(&parts, heartbeat)).await })
+        };
+        let leading = [lead_on(&first), lead_on(&second)];
+        // Also where something panics: neither would end.
+        let _stops = [&first, &second].map(|context| context.service.shutdown.clone().drop_guard());
+        let acting = |context: &Context| context.metrics.acting.get();
+        tokio::task::block_in_place(|| wait_until("one acts", || acting(&first) + acting(&second) == 1));
+        let (ends, stays) = if acting(&first) == 1 { (&first, &second) } else { (&second, &first) };
+        assert_eq!(acting(stays), 0);
+        ends.service.shutdown.cancel();
+        tokio::task::block_in_place(|| wait_until("the other acts", || acting(stays) == 1 && acting(ends) == 0));
+        tokio::task::block_in_place(|| wait_until("every edit is there", || rig.raw_ids().len() == 2000));
+        stays.service.shutdown.cancel();
+        for lead in leading {
+            lead.await.unwrap().unwrap();
+        }
+        assert_eq!(tokio::task::block_in_place(|| rig.raw_ids()), stream.made());
+    }
+}

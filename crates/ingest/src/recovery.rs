@@ -289,3 +289,118 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::testing::{Rig, on_thread};
+    use kafka::Outgoing;
+    use std::sync::Arc;
+
+    const RAW: &str = "wikipedia-raw";
+
+    fn recovered(
+        rig: &Rig,
+        context: &Context,
+        member: &GroupMember,
+        heartbeat: &Heartbeat,
+    ) -> Result<Recovered, TermEnd> {
+        recover(&rig.config, member, &context.kafka.tail().unwrap(), 1_000_000, heartbeat)
+    }
+
+    /// Commits records to partition 2 of the raw topic, each with these headers.
+    fn write(context: &Context, headers: &[Vec<(&'static str, String)>]) {
+        let mut writer = context.kafka.fenced_writer("somebody").unwrap();
+        writer.begin().unwrap();
+        for headers in headers {
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))).collect();
+            writer.send(&Outgoing { topic: RAW, partition: 2, key: b"k", value: b"{}", headers: &headers }).unwrap();
+        }
+        writer.commit().unwrap();
+    }
+
+    fn ours(seq: i64) -> Vec<(&'static str, String)> {
+        let headers = RawHeaders {
+            id: format!("id-{seq}").into(),
+            seq,
+            sse_id: r#"[{"topic":"eqiad.mediawiki.recentchange","partition":0,"timestamp":900001}]"#.into(),
+            received_at_ms: 7,
+            backfill: false,
+            base: None,
+        };
+        headers.to_headers("d", "s", "edit", "2026-01-01T00:00:00Z")
+    }
+
+    /// Runs the body with the member that holds the partition.
+    async fn with_rig(
+        arguments: &[&str],
+        body: impl FnOnce(Rig, Context, Arc<GroupMember>, &Heartbeat) + Send + 'static,
+    ) {
+        let rig = Rig::start(arguments).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |heartbeat| {
+            let member = rig.acting_member(&parts);
+            body(rig, parts, member, heartbeat);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_first_start_begins_where_it_is_configured_to_and_commits_that_before_it_connects() {
+        with_rig(&["--start", "1970-01-01T00:00:05Z"], |rig, context, member, heartbeat| {
+            let recovered = recovered(&rig, &context, &member, heartbeat).unwrap();
+            assert!(recovered.is_new_state);
+            assert_eq!((recovered.step.state().start, recovered.step.state().next_seq(RAW, 2)), (5_000, 0));
+            assert_eq!(recovered.partitions[RAW], 6);
+            assert!(recovered.emptied.is_empty());
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn records_raise_the_sequence_and_what_others_wrote_is_stepped_over() {
+        with_rig(&[], |rig, context, member, heartbeat| {
+            write(&context, &[ours(0), ours(1), vec![("who", "somebody else".to_owned())]]);
+            let recovered = recovered(&rig, &context, &member, heartbeat).unwrap();
+            assert_eq!(recovered.step.state().next_seq(RAW, 2), 2);
+            assert!(recovered.emptied.is_empty(), "the log holds records of ours");
+            assert!(recovered.last_sse_id.unwrap().contains("eqiad"));
+            for seq in 0..2 {
+                assert!(recovered.step.knows(crate::window::IdKey::of(&format!("id-{seq}"))));
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_that_ends_above_0_and_of_which_nothing_is_known_is_not_continued_without_a_persons_word() {
+        with_rig(&[], |mut rig, context, member, heartbeat| {
+            write(&context, &[vec![("who", "somebody else".to_owned())]]);
+            let end = context.kafka.tail().unwrap().bounds(RAW, 2).unwrap().end;
+            let place = Accepted::place(RAW, 2, end);
+            let Err(TermEnd::Failed(Failure::Config(sentence))) = recovered(&rig, &context, &member, heartbeat) else {
+                panic!("it has to stop");
+            };
+            assert!(sentence.contains(&format!("--accept-lost-history {place}")), "{sentence}");
+            rig.config.accept_lost_history = format!("{RAW}/2@{}", end + 5).parse().unwrap();
+            assert!(recovered(&rig, &context, &member, heartbeat).is_err(), "another place was accepted");
+            rig.config.accept_lost_history = place.parse().unwrap();
+            let recovered = recovered(&rig, &context, &member, heartbeat).unwrap();
+            assert_eq!(recovered.step.state().next_seq(RAW, 2), end, "above whatever there was");
+            assert_eq!(recovered.emptied, BTreeMap::from([((RAW.to_owned(), 2), SeqBase::Unknown)]));
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_topic_that_a_broker_does_not_know_yet_is_a_doubt_and_nothing_is_written() {
+        with_rig(&[], |mut rig, context, member, heartbeat| {
+            rig.config.raw.routes = vec!["log=not-there-yet".parse().unwrap()];
+            let doubt = recovered(&rig, &context, &member, heartbeat).unwrap_err();
+            assert!(matches!(doubt, TermEnd::Doubt(error) if error.sentence().contains("not-there-yet")));
+        })
+        .await;
+    }
+}

@@ -13,6 +13,7 @@ use service::{CancellationToken, Failure, Heartbeat};
 
 use crate::arrival::Routes;
 use crate::backoff::Backoff;
+use crate::config::Config;
 use crate::context::Context;
 use crate::error::TermEnd;
 use crate::output::{Output, Places};
@@ -92,6 +93,17 @@ impl Ledger {
     }
 }
 
+/// Where the output goes that is no edit.
+pub(crate) fn places(config: &Config) -> Places {
+    let topics = config.kafka.topics();
+    Places {
+        dead_letters: topics.dead_letters_of(&topics.raw),
+        ingest: topics.ingest,
+        gaps: topics.gaps,
+        streams: config.streams(),
+    }
+}
+
 /// Why a connection is over.
 enum Over {
     /// The service or the term ends.
@@ -114,14 +126,8 @@ impl<'a> Worker<'a> {
         let topics = config.kafka.topics();
         let recovered = recovery::recover(config, member, &tail, now_ms(), heartbeat)?;
         let metrics = context.metrics.as_ref();
-        let places = Places {
-            ingest: topics.ingest.clone(),
-            dead_letters: topics.dead_letters_of(&topics.raw),
-            gaps: topics.gaps.clone(),
-            streams: config.streams(),
-        };
         let mut step = recovered.step;
-        let output = Output::new(writer, Arc::clone(member), places, Arc::clone(&context.metrics));
+        let output = Output::new(writer, Arc::clone(member), places(config), Arc::clone(&context.metrics));
         let mut output = output.behind_emptied(recovered.emptied);
         if recovered.is_new_state {
             // Before connecting: a kill before the first event then loses nothing.
@@ -277,4 +283,62 @@ fn seconds(ms: i64) -> f64 {
 fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Rig, Stream, on_thread, wait_until};
+
+    /// Runs a term until the raw topic holds so many edits; gives how it ended.
+    async fn term(rig: Arc<Rig>, name: &str, edits: usize) -> TermEnd {
+        let context = rig.replica(name);
+        let stop = CancellationToken::new();
+        let (parts, stopped, judge) = (context.clone(), stop.clone(), Arc::clone(&rig));
+        let acting = on_thread(&context, move |heartbeat| {
+            let member = rig.acting_member(&parts);
+            act(&parts, &member, &stopped, heartbeat)
+        });
+        let watched = tokio::task::spawn_blocking(move || {
+            // Also where it panics: the term would never end.
+            let _stop = stop.drop_guard();
+            wait_until("the raw topic holds the edits", || judge.raw_ids().len() >= edits);
+        });
+        let ended = acting.await;
+        watched.await.unwrap();
+        ended
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_term_continues_where_the_last_one_stopped_across_cuts_and_each_edit_is_there_once() {
+        let stream = Stream::start(&["--rate", "max", "--edits", "3000", "--seed", "5", "--cut-after", "700"]).await;
+        let url = stream.url();
+        let rig = Arc::new(Rig::start(&["--stream-url", &url, "--start", "earliest"]).await);
+        assert!(matches!(term(Arc::clone(&rig), "a", 500).await, TermEnd::Stopped));
+        assert!(matches!(term(Arc::clone(&rig), "b", 3000).await, TermEnd::Stopped));
+        let raw = tokio::task::spawn_blocking(move || rig.raw_ids()).await.unwrap();
+        assert_eq!(raw, stream.made());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stop_is_noticed_while_the_stream_refuses_everybody() {
+        let stream = Stream::start(&["--status", "503", "--status-times", "1000000", "--retry-after", "3600"]).await;
+        let url = stream.url();
+        let rig = Arc::new(Rig::start(&["--stream-url", &url]).await);
+        let context = rig.replica("a");
+        let stop = CancellationToken::new();
+        let (parts, stopped) = (context.clone(), stop.clone());
+        let acting = on_thread(&context, move |heartbeat| act(&parts, &rig.acting_member(&parts), &stopped, heartbeat));
+        let metrics = Arc::clone(&context.metrics);
+        let watched = tokio::task::spawn_blocking(move || {
+            let _stop = stop.drop_guard();
+            wait_until("a connection was refused", || {
+                metrics.stream.connects.with_label_values(&["http_5xx"]).get() > 0
+            });
+            Instant::now()
+        });
+        assert!(matches!(acting.await, TermEnd::Stopped));
+        let stopped_for = watched.await.unwrap().elapsed();
+        assert!(stopped_for < Duration::from_secs(10), "{stopped_for:?}");
+    }
 }
