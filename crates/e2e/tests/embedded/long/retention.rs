@@ -23,7 +23,7 @@ impl Story {
         // The simulator's clock begins 30 days back.
         parts.ingest = ["--stream-retention-hours", "2000"].map(str::to_owned).to_vec();
         let mut pipeline = Pipeline::start(&parts);
-        for service in ["ingest", "enricher", "sink-1"] {
+        for service in ["ingest", "enricher", "sink-1", "console"] {
             pipeline.start_service(service);
         }
         let mut story = Self { pipeline };
@@ -79,6 +79,15 @@ impl Story {
         edits.map(|event| event["id"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// What the page says of the gap ledger, empty where it says nothing.
+    fn page_says(&self) -> Option<String> {
+        let text = http::get(self.pipeline.address("console")?, "/api/state")?;
+        let state: Value = serde_json::from_str(&text).ok()?;
+        let alerts = state["around"]["alerts"].as_array()?;
+        let of_gaps = alerts.iter().find(|alert| alert["what"] == "gaps");
+        Some(of_gaps.map_or_else(String::new, |alert| alert["text"].as_str().unwrap_or_default().to_owned()))
+    }
+
     fn expect_gaps_to_be_what_is_missing(&self) {
         assert_eq!(self.held(), self.missing());
         for gap in self.open_gaps() {
@@ -107,6 +116,9 @@ fn a_gap_by_retention_is_what_is_missing_and_is_closed_by_a_backfill_and_by_acce
     wait_until("every source is proven", LIMIT, || story.missing() == story.held());
     story.expect_gaps_to_be_what_is_missing();
     let before = story.missing().len();
+    wait_until("the page shows both gaps", LIMIT, || {
+        story.page_says().is_some_and(|text| text.contains("2 open gaps"))
+    });
 
     story.hold(HELD_LATER);
     let [from, to] = story.stretch();
@@ -123,6 +135,7 @@ fn a_gap_by_retention_is_what_is_missing_and_is_closed_by_a_backfill_and_by_acce
     }
     let open = || story.pipeline.metric("ingest", "wiki_ingest_gaps_open");
     wait_until("the alert's metric follows", LIMIT, || open() == Some(0.0));
+    wait_until("the page follows", LIMIT, || story.page_says().is_some_and(|text| text.is_empty()));
     let rows = checker::made(story.pipeline.simulator, "edit").len() - after;
     wait_until("the table follows", LIMIT, || checker::rows(&story.pipeline.table()) >= rows);
     let (code, said) = story.pipeline.audit();
