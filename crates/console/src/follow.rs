@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::dead_letter::REASON;
-use kafka::{Kafka, Tail};
+use kafka::{BorrowedRecord, Kafka, Tail};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use schema::Topics;
 use schema::control::Word;
@@ -77,7 +76,7 @@ impl Follow {
                 }
             }
             match self.consumer.poll(POLL) {
-                Some(Ok(record)) => self.take(&record),
+                Some(Ok(record)) => self.take(&record.into()),
                 Some(Err(error)) => tracing::debug!(%error, "the reader reports an error and goes on"),
                 None => {}
             }
@@ -151,9 +150,9 @@ impl Follow {
         Ok(matches!(element.offset(), Offset::Offset(start) if start < end).then_some(end))
     }
 
-    fn take(&self, record: &BorrowedMessage<'_>) {
-        let at_ms = record.timestamp().to_millis().unwrap_or_else(now_ms);
-        let value = record.payload().unwrap_or_default();
+    fn take(&self, record: &BorrowedRecord<'_>) {
+        let at_ms = record.timestamp_ms().unwrap_or_else(now_ms);
+        let value = record.value();
         if record.topic() == self.topics.control {
             match Word::from_json(value) {
                 Ok(Word::Sink(status)) => self.live.heard(status, at_ms),
@@ -178,9 +177,8 @@ impl Follow {
             return;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default()));
-        let (offset, key) = (record.offset(), record.key().map(text).unwrap_or_default());
+        let headers = record.headers().map(|(name, value)| (name.to_owned(), value.map(text).unwrap_or_default()));
+        let (offset, key) = (record.offset(), text(record.key()));
         self.live.read(
             record.partition(),
             RecordView { offset, at_ms, key, headers: headers.collect(), value: text(value) },
@@ -192,7 +190,7 @@ fn again(error: KafkaError) -> LookError {
     LookError::Again(error.to_string())
 }
 
-fn text_of(record: &BorrowedMessage<'_>, name: &str) -> Option<String> {
-    let value = kafka::Headers(record).header(name)?.to_vec();
+fn text_of(record: &BorrowedRecord<'_>, name: &str) -> Option<String> {
+    let value = record.header(name)?.to_vec();
     String::from_utf8(value).ok()
 }

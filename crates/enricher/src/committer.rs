@@ -1,138 +1,92 @@
-//! The blocking half of one partition, on a thread of its own: fence and recover, commit.
+//! The blocking half of one partition, on a thread of its own: recover, commit.
 //!
-//! The writer goes to and fro between this thread and the mapper that owns the partition: whoever holds it may use
-//! it, and nobody else can.
+//! The writer moves between this thread and the mapper that owns the partition: one of them has it, never both.
 
-use std::sync::mpsc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use kafka::group::offsets_of;
-use kafka::{Error, FencedWriter, Headers, TopicPartition};
-use rdkafka::message::OwnedMessage;
-use schema::record::EventHeaders;
+use kafka::{Error, FencedWriter, TopicPartition};
 use service::{CancellationToken, Failure, Heartbeat};
 
-use crate::assignment::Context;
-use crate::mapper::{Letter, Reply};
-use crate::progress::{Logs, Progress};
+use crate::context::Context;
+use crate::message::{Handle, MapperHandle, Message, Order, Reply};
+use crate::recovery;
 
-/// Wait before a partition begins anew: whoever lost it hears of it meanwhile.
+/// Wait before recovering again: a replica that lost the partition hears of it meanwhile.
 const AFTER_DOUBT: Duration = Duration::from_millis(500);
-/// A call to the cluster that does not come back for so long hangs: the service ends, and another replica takes over.
+/// A call to the cluster that lasts longer hangs: the service ends, and another replica takes over.
 const HANG_LIMIT: Duration = Duration::from_secs(90);
 /// Between two signs of life while there is nothing to do.
 const BEAT: Duration = Duration::from_secs(1);
 /// How soon a stop is noticed while waiting.
-const TURN: Duration = Duration::from_millis(20);
+const STOP_POLL: Duration = Duration::from_millis(20);
 
-/// What the mapper asks of it.
-pub enum Order {
-    /// Commit what is open; with these offsets, where nothing else would tell that the last inputs are done.
-    Commit(FencedWriter, Option<(i64, String)>),
-    /// The last commit was refused or a write failed: begin anew.
-    Recover,
-}
-
-/// The mapper's end: its orders, and the way to stop.
-pub struct Handle {
-    orders: Sender<Order>,
-    /// Ends recovering; what is being committed is not cut short.
-    pub stop: CancellationToken,
-}
-
-impl Handle {
-    /// Gives an order. A committer that is gone has told why already.
-    pub fn order(&self, order: Order) {
-        drop(self.orders.send(order));
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
+/// Where the consumer begins to read a partition.
+pub type Start = (TopicPartition, i64);
 
 /// One partition's thread.
 pub struct Committer {
     context: Context,
     at: TopicPartition,
-    /// Tells this stay of the partition from an earlier one.
-    stay: u64,
-    letters: Sender<Letter>,
-    mapper: Thread,
+    assignment: u64,
+    mapper: MapperHandle,
     orders: Receiver<Order>,
     stop: CancellationToken,
 }
 
 impl Committer {
-    /// Starts the thread; it recovers at once, tells `starts` the first position and the mapper everything.
+    /// Starts the thread. It recovers at once, and sends the first position to `starts` and everything to the mapper.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         context: &Context,
-        stay: (TopicPartition, u64),
-        mapper: (Sender<Letter>, Thread),
-        starts: Sender<(TopicPartition, i64)>,
+        (at, assignment): (TopicPartition, u64),
+        mapper: MapperHandle,
+        starts: Sender<Start>,
     ) -> Result<Handle, Failure> {
-        let (sender, orders) = mpsc::channel();
         let stop = context.service.shutdown.child_token();
-        let (at, stay) = stay;
+        let (handle, orders) = Handle::new(stop.clone());
         let name = format!("commit-{}", at.partition);
         let tasks = context.service.tasks.clone();
-        let committer = Self {
-            context: context.clone(),
-            at,
-            stay,
-            letters: mapper.0,
-            mapper: mapper.1,
-            orders,
-            stop: stop.clone(),
-        };
+        let committer = Self { context: context.clone(), at, assignment, mapper, orders, stop };
         tasks.spawn_thread(&name, HANG_LIMIT, move |heartbeat| {
             committer.run(starts, &heartbeat);
             Ok(())
         })?;
-        Ok(Handle { orders: sender, stop })
+        Ok(handle)
     }
 
-    fn run(self, starts: Sender<(TopicPartition, i64)>, heartbeat: &Heartbeat) {
+    fn run(self, starts: Sender<Start>, heartbeat: &Heartbeat) {
         self.recover(Some(starts), heartbeat);
         loop {
             heartbeat.beat();
-            let order = match self.orders.recv_timeout(BEAT) {
-                Ok(order) => order,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            match order {
-                Order::Commit(mut writer, offsets) => match self.commit(&mut writer, offsets) {
+            match self.orders.recv_timeout(BEAT) {
+                Ok(Order::Commit(mut writer, offset)) => match self.commit(&mut writer, offset) {
                     Ok(()) => self.reply(Reply::Committed(writer)),
                     Err(doubt) => {
-                        // The writer is dropped: nothing of it is used again.
+                        // Before the answer: nothing of it is used again.
                         drop(writer);
                         self.reply(Reply::Doubt(doubt));
                     }
                 },
-                Order::Recover => {
+                Ok(Order::Recover) => {
                     self.pause(AFTER_DOUBT);
                     self.recover(None, heartbeat);
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     fn reply(&self, reply: Reply) {
-        // A mapper that is gone needs no answer.
-        drop(self.letters.send(Letter::Reply { at: self.at.clone(), stay: self.stay, reply }));
-        self.mapper.unpark();
+        self.mapper.send(Message::Reply(self.at.clone(), self.assignment, reply));
     }
 
-    fn commit(&self, writer: &mut FencedWriter, offsets: Option<(i64, String)>) -> Result<(), Error> {
-        if let Some((offset, metadata)) = offsets {
+    fn commit(&self, writer: &mut FencedWriter, offset: Option<(i64, String)>) -> Result<(), Error> {
+        if let Some((offset, metadata)) = offset {
             let offsets = offsets_of(&[(self.at.clone(), offset, metadata)])?;
             writer.send_offsets(offsets, self.context.member.identity()?)?;
         }
@@ -142,24 +96,24 @@ impl Committer {
         Ok(())
     }
 
-    /// Recovers until it works or is not wanted any more. `starts` is told at the first time; later the consumer is
-    /// set back to the position.
-    fn recover(&self, starts: Option<Sender<(TopicPartition, i64)>>, heartbeat: &Heartbeat) {
+    /// Recovers until it works or is no longer wanted. The first time the position goes to `starts`; later the
+    /// consumer is set back to it.
+    fn recover(&self, starts: Option<Sender<Start>>, heartbeat: &Heartbeat) {
         while !self.stop.is_cancelled() {
             heartbeat.beat();
-            let recovered = self.durable().and_then(|(writer, progress)| {
+            let recovered = recovery::recover(&self.context, &self.at).and_then(|(writer, position)| {
                 if starts.is_none() {
-                    self.context.member.seek(&self.at, progress.next_input)?;
+                    self.context.member.seek(&self.at, position.next_input)?;
                 }
-                Ok((writer, progress))
+                Ok((writer, position))
             });
             match recovered {
-                Ok((writer, progress)) => {
+                Ok((writer, position)) => {
                     if let Some(starts) = starts {
-                        // The group's loop is gone only when everything ends.
-                        drop(starts.send((self.at.clone(), progress.next_input)));
+                        // The group's loop is gone only when the service ends.
+                        drop(starts.send((self.at.clone(), position.next_input)));
                     }
-                    return self.reply(Reply::Recovered(writer, progress));
+                    return self.reply(Reply::Recovered(writer, position));
                 }
                 Err(Error::Stop(sentence)) => return self.reply(Reply::Stop(sentence)),
                 Err(doubt @ (Error::Doubt { .. } | Error::TimedOut { .. })) => {
@@ -174,52 +128,7 @@ impl Committer {
     fn pause(&self, limit: Duration) {
         let until = Instant::now() + limit;
         while Instant::now() < until && !self.stop.is_cancelled() {
-            std::thread::park_timeout(TURN);
+            std::thread::park_timeout(STOP_POLL);
         }
-    }
-
-    /// Fences the predecessor, then reads how far it came.
-    fn durable(&self) -> Result<(FencedWriter, Progress), Error> {
-        let TopicPartition { topic, partition } = &self.at;
-        let config = &self.context.config;
-        let events_topic = &self.context.topics.events;
-        let id = config.kafka.prefixed(&format!("wiki-enricher-{topic}-{partition}"));
-        let writer = self.context.kafka.fenced_writer(&id)?;
-        let tail = self.context.kafka.tail()?;
-        let (raw, events) = (tail.partitions(topic)?, tail.partitions(events_topic)?);
-        if raw != events {
-            return Err(Error::Stop(format!(
-                "{topic} has {raw:?} partitions and {events_topic} has {events:?}: give both the same number"
-            )));
-        }
-        // What others wrote there is stepped over.
-        let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
-        let last = tail.last_own_records(events_topic, &[*partition], is_own)?.remove(partition);
-        let source = last.as_ref().map(Headers);
-        let last = source.as_ref().and_then(|source| EventHeaders::read(source).ok());
-        let committed = self.context.member.committed(std::slice::from_ref(&self.at))?;
-        let committed = committed.first().map(|(_, offset, metadata)| (*offset, metadata.as_str()));
-        let bounds = tail.bounds(topic, *partition)?;
-        let output_end = tail.bounds(events_topic, *partition)?.end;
-        let progress = Progress::recover(last.as_ref(), committed, Logs { input_start: bounds.start, output_end });
-        if progress.next_input > bounds.end {
-            return Err(Error::Stop(format!(
-                "{topic} partition {partition} ends at offset {}, and the next one to map is {}: the topic was cut or made \
-                 anew; restore it, or give the pipeline a fresh WIKI_TOPIC_PREFIX",
-                bounds.end, progress.next_input
-            )));
-        }
-        if progress.is_base {
-            tracing::warn!(
-                partition,
-                seq = progress.next_seq,
-                "{events_topic} was emptied and no record says where its sequence ended: it continues at the log's end, and \
-                 what the raw topic holds is mapped again"
-            );
-        }
-        if progress.expected_raw_seq.is_none() {
-            tracing::info!(partition, offset = progress.next_input, "first met on an aged topic: begins at its start");
-        }
-        Ok((writer, progress))
     }
 }

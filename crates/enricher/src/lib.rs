@@ -6,19 +6,29 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`config`], [`metrics`] | as in every service |
-//! | [`assignment`] | the consumer group: partitions come and go |
-//! | [`mapper`] | a thread that maps the records of several partitions |
-//! | [`lane`] | one partition in its hands: records in, edits out, when to commit |
-//! | [`committer`] | the blocking half of one partition: fence and recover, commit |
-//! | [`progress`] | where a partition stands (pure) |
+//! | [`context`] | what the parts share |
+//! | [`ownership`] | who may work: the consumer group assigns partitions |
+//! | [`recovery`] | where a partition continues: fence, then read |
+//! | [`position`] | where a partition stands (pure) |
+//! | [`step`] | what becomes of one record (pure) |
+//! | [`output`] | edits and dead letters, written and committed together |
+//! | [`worker`] | one partition: read, judge, write, commit |
+//! | [`mapper`] | a thread that has several workers |
+//! | [`committer`] | the blocking half of one partition: recover, commit |
+//! | [`message`] | what these threads send each other |
 
-pub mod assignment;
 pub mod committer;
 pub mod config;
-pub mod lane;
+pub mod context;
 pub mod mapper;
+pub mod message;
 pub mod metrics;
-pub mod progress;
+pub mod output;
+pub mod ownership;
+pub mod position;
+pub mod recovery;
+pub mod step;
+pub mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +40,7 @@ use service::{Failure, Service};
 pub use config::Config;
 use metrics::EnricherMetrics;
 
-/// The loop of the group turns at least this often; starting all writers may take most of it.
+/// The loop of the group comes round at least this often; starting all writers may take most of it.
 const TURN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs the service until its shutdown.
@@ -53,7 +63,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     let member = kafka
         .member(&group, &[topics.raw.as_str()], config.rebalance)
         .map_err(|error| Failure::Config(error.sentence()))?;
-    let context = assignment::Context {
+    let context = context::Context {
         mapping: Arc::new(Mapping::new(&config.event_types)),
         topics: Arc::new(topics),
         member: Arc::new(member),
@@ -62,8 +72,8 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         metrics,
         service: service.clone(),
         readiness: consuming,
-        stopped: Arc::default(),
+        halted: Arc::default(),
     };
-    service.tasks.spawn_thread("consume", TURN_LIMIT, move |heartbeat| assignment::follow(&context, &heartbeat))?;
+    service.tasks.spawn_thread("consume", TURN_LIMIT, move |heartbeat| ownership::follow(&context, &heartbeat))?;
     service.finish().await
 }

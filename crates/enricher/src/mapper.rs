@@ -4,91 +4,62 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use kafka::{Error, FencedWriter, TopicPartition};
+use kafka::{Error, TopicPartition};
 use service::{Failure, Heartbeat};
 
-use crate::lane::{Lane, Turn};
-use crate::progress::Progress;
+use crate::context::Context;
+use crate::message::{Message, Reply};
+use crate::worker::{PartitionWorker, Progress};
 
-/// Longest sleep: letters, records and due commits wake it earlier.
-const TURN: Duration = Duration::from_millis(500);
+/// Longest sleep: messages, records and due commits wake it earlier.
+const TICK: Duration = Duration::from_millis(500);
 
-/// What a mapper is told.
-pub enum Letter {
-    /// A partition begins; its committer recovers.
-    Begin(Box<Lane>),
-    /// A partition is to be given back: commit what is open, then tell.
-    End(TopicPartition, Sender<TopicPartition>),
-    /// A partition is gone, or is taking too long to leave: forget it.
-    Forget(TopicPartition),
-    /// A committer answers.
-    Reply {
-        /// Its partition.
-        at: TopicPartition,
-        /// Its stay: an answer to an earlier one counts for nothing.
-        stay: u64,
-        /// The answer.
-        reply: Reply,
-    },
-}
-
-/// What a committer answers.
-pub enum Reply {
-    /// The predecessor is fenced, and this is where it ended.
-    Recovered(FencedWriter, Progress),
-    /// What was open is committed.
-    Committed(FencedWriter),
-    /// Nobody knows what became of it.
-    Doubt(Error),
-    /// A person must act.
-    Stop(String),
-}
-
-/// The partitions of one mapper.
+/// The partitions of one thread.
 pub struct Mapper {
-    letters: Receiver<Letter>,
-    lanes: BTreeMap<TopicPartition, Lane>,
-    /// Those that are told to end, and who waits for them.
-    leaving: BTreeMap<TopicPartition, Sender<TopicPartition>>,
+    context: Context,
+    messages: Receiver<Message>,
+    workers: BTreeMap<TopicPartition, PartitionWorker>,
+    /// Those that were revoked, and who waits for them.
+    ending: BTreeMap<TopicPartition, Sender<TopicPartition>>,
 }
 
 impl Mapper {
     /// A mapper without partitions.
     #[must_use]
-    pub const fn new(letters: Receiver<Letter>) -> Self {
-        Self { letters, lanes: BTreeMap::new(), leaving: BTreeMap::new() }
+    pub const fn new(context: Context, messages: Receiver<Message>) -> Self {
+        Self { context, messages, workers: BTreeMap::new(), ending: BTreeMap::new() }
     }
 
-    /// Maps until nobody can write to it any more.
+    /// Maps until no message can come any more.
     ///
     /// # Errors
     /// Where a person must act.
     pub fn run(mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
         loop {
             heartbeat.beat();
-            if !self.read_letters()? {
+            if !self.read_messages()? {
                 return Ok(());
             }
-            let mut worked = false;
-            for (_, lane) in self.lanes.iter_mut().filter(|(at, _)| !self.leaving.contains_key(at)) {
-                worked |= lane.turn().map_err(stop)? == Turn::Worked;
+            let mut has_worked = false;
+            for (_, worker) in self.workers.iter_mut().filter(|(at, _)| !self.ending.contains_key(at)) {
+                has_worked |= worker.advance().map_err(stop)? == Progress::Worked;
             }
-            if !worked {
+            if !has_worked {
                 std::thread::park_timeout(self.patience(Instant::now()));
             }
         }
     }
 
     fn patience(&self, now: Instant) -> Duration {
-        let due = self.lanes.values().filter_map(Lane::due).min();
-        due.map_or(TURN, |due| due.saturating_duration_since(now).min(TURN))
+        let due = self.workers.values().filter_map(PartitionWorker::due).min();
+        due.map_or(TICK, |due| due.saturating_duration_since(now).min(TICK))
     }
 
-    /// False when no letter can come any more.
-    fn read_letters(&mut self) -> Result<bool, Failure> {
+    /// False when no message can come any more.
+    fn read_messages(&mut self) -> Result<bool, Failure> {
         loop {
-            match self.letters.try_recv() {
-                Ok(letter) => self.read(letter)?,
+            match self.messages.try_recv() {
+                Ok(message) => self.read(message)?,
                 Err(TryRecvError::Empty) => return Ok(true),
                 // The group's loop ended, and so did every committer.
                 Err(TryRecvError::Disconnected) => return Ok(false),
@@ -96,44 +67,47 @@ impl Mapper {
         }
     }
 
-    fn read(&mut self, letter: Letter) -> Result<(), Failure> {
-        match letter {
-            Letter::Begin(lane) => drop(self.lanes.insert(lane.at.clone(), *lane)),
-            Letter::End(at, told) => self.end(at, told),
-            Letter::Forget(at) => {
-                self.lanes.remove(&at);
-                self.leaving.remove(&at);
+    fn read(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Begin(beginning) => {
+                let at = beginning.at.clone();
+                self.workers.insert(at, PartitionWorker::new(&self.context, *beginning));
             }
-            Letter::Reply { at, stay, reply } => self.answered(&at, stay, reply)?,
+            Message::End(at, answer) => self.revoke(at, answer),
+            Message::Forget(at) => {
+                self.workers.remove(&at);
+                self.ending.remove(&at);
+            }
+            Message::Reply(at, assignment, reply) => self.replied(&at, assignment, reply)?,
         }
         Ok(())
     }
 
-    fn end(&mut self, at: TopicPartition, told: Sender<TopicPartition>) {
-        let Some(lane) = self.lanes.get_mut(&at) else {
-            drop(told.send(at));
+    fn revoke(&mut self, at: TopicPartition, answer: Sender<TopicPartition>) {
+        let Some(worker) = self.workers.get_mut(&at) else {
+            drop(answer.send(at));
             return;
         };
-        lane.leave();
-        self.leaving.insert(at.clone(), told);
-        self.let_go_if_settled(&at);
+        worker.revoke();
+        self.ending.insert(at.clone(), answer);
+        self.end_if_settled(&at);
     }
 
-    fn let_go_if_settled(&mut self, at: &TopicPartition) {
-        if !self.lanes.get(at).is_some_and(Lane::is_settled) {
+    fn end_if_settled(&mut self, at: &TopicPartition) {
+        if !self.workers.get(at).is_some_and(PartitionWorker::is_settled) {
             return;
         }
-        if let Some(told) = self.leaving.remove(at)
-            && let Some(mut lane) = self.lanes.remove(at)
+        if let Some(answer) = self.ending.remove(at)
+            && let Some(mut worker) = self.workers.remove(at)
         {
-            lane.left();
-            drop(told.send(at.clone()));
+            worker.end();
+            drop(answer.send(at.clone()));
         }
     }
 
-    fn answered(&mut self, at: &TopicPartition, stay: u64, reply: Reply) -> Result<(), Failure> {
-        // A lane that is gone needs no writer: the next owner fences it, and what it holds is dropped here.
-        let Some(lane) = self.lanes.get_mut(at).filter(|lane| lane.stay == stay) else {
+    fn replied(&mut self, at: &TopicPartition, assignment: u64, reply: Reply) -> Result<(), Failure> {
+        let Some(worker) = self.workers.get_mut(at).filter(|worker| worker.assignment == assignment) else {
+            // A worker that is gone needs no writer: the next owner fences it, and it is dropped here.
             if let Reply::Doubt(doubt) = reply {
                 let (partition, error) = (at.partition, doubt.sentence());
                 tracing::warn!(
@@ -145,12 +119,12 @@ impl Mapper {
             return Ok(());
         };
         match reply {
-            Reply::Recovered(writer, progress) => lane.recovered(writer, progress),
-            Reply::Committed(writer) => lane.committed(writer),
-            Reply::Doubt(doubt) => lane.doubted(&doubt),
+            Reply::Recovered(writer, position) => worker.recovered(writer, position),
+            Reply::Committed(writer) => worker.committed(writer),
+            Reply::Doubt(doubt) => worker.doubted(&doubt),
             Reply::Stop(sentence) => return Err(Failure::Runtime(sentence)),
         }
-        self.let_go_if_settled(at);
+        self.end_if_settled(at);
         Ok(())
     }
 }

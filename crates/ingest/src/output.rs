@@ -243,8 +243,7 @@ mod tests {
     use crate::context::Context;
     use crate::testing::{Rig, on_thread};
     use crate::worker::places;
-    use kafka::Headers;
-    use rdkafka::message::{Message as _, OwnedMessage};
+    use kafka::OwnedRecord;
     use schema::record::HeaderSource as _;
 
     const READ: Read = Read { at_ms: 5, backfill: false };
@@ -279,8 +278,8 @@ mod tests {
         reader.read("[]".to_owned(), format!(r#"{{"meta":{{"id":"{id}"}},"type":"edit"}}"#).into_bytes())
     }
 
-    fn header(record: &OwnedMessage, name: &str) -> Option<String> {
-        Headers(record).header(name).and_then(|value| String::from_utf8(value.to_vec()).ok())
+    fn header(record: &OwnedRecord, name: &str) -> Option<String> {
+        record.header(name).and_then(|value| String::from_utf8(value.to_vec()).ok())
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -304,7 +303,7 @@ mod tests {
             assert_eq!(rig.committed(&output.member), Some(state()));
             let letters = &rig.records(&dead_letters)[&0];
             assert_eq!((letters.len(), header(&letters[0], CE_ID)), (1, Some("two".to_owned())));
-            assert_eq!(letters[0].payload().unwrap(), arrival("two").data);
+            assert_eq!(letters[0].value(), arrival("two").data);
         })
         .await;
     }
@@ -341,8 +340,7 @@ mod tests {
             let read: Vec<_> = records
                 .iter()
                 .map(|record| {
-                    let source = Headers(record);
-                    let headers = RawHeaders::read(&source).unwrap();
+                    let headers = RawHeaders::read(record).unwrap();
                     (headers.seq, headers.base, headers.backfill)
                 })
                 .collect();

@@ -71,7 +71,7 @@ pub fn lead(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
                 answered(member.release(&partitions));
             }
             Polled::Failed(error) => {
-                if let Some(sentence) = kafka::group::fatal(&error) {
+                if let Some(sentence) = error.fatal() {
                     return Err(Failure::Runtime(sentence));
                 }
             }

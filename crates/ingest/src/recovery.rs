@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka::{Accepted, GroupMember, Tail, TopicPartition};
-use rdkafka::message::{Message as _, OwnedMessage};
+use kafka::{Accepted, GroupMember, OwnedRecord, Tail, TopicPartition};
 use schema::event;
 use schema::record::{CE_ID, HeaderSource as _, RawHeaders, SSE_ID, SeqBase};
 use schema::sse_id;
@@ -88,7 +87,7 @@ pub fn recover(
 /// As [`Tail::scan`].
 pub fn open_gaps(tail: &Tail, topic: &str) -> Result<Gaps, kafka::Error> {
     let mut gaps = Gaps::default();
-    tail.scan(topic, |record| gaps.learn(record.payload().unwrap_or_default()))?;
+    tail.scan(topic, |record| gaps.learn(record.value()))?;
     Ok(gaps)
 }
 
@@ -100,7 +99,7 @@ fn committed_state(member: &GroupMember, tail: &Tail, ingest_topic: &str) -> Res
         return Ok(IngestState::parse(&metadata));
     }
     let last = tail.last_records(ingest_topic, &[0])?;
-    let value = last.get(&0).and_then(|record| std::str::from_utf8(record.payload()?).ok());
+    let value = last.get(&0).and_then(|record| std::str::from_utf8(record.value()).ok());
     value.and_then(IngestState::parse).map(Some).ok_or_else(|| {
         TermEnd::Failed(Failure::Config(format!(
             "{ingest_topic} ends without the position that its committed offset names: restore the topic, or delete the \
@@ -196,7 +195,7 @@ fn known_raw(
     for (topic, count) in partitions {
         heartbeat.beat();
         let floor = |partition: i32| state.floor(topic, partition);
-        let enough = |records: &[OwnedMessage]| {
+        let enough = |records: &[OwnedRecord]| {
             records.first().is_some_and(|first| match floor(first.partition()) {
                 Some(floor) => seen(topic, first).is_ok_and(|seen| seen.seq <= floor),
                 // No commit says from where on: by time, as older releases did.
@@ -223,15 +222,14 @@ fn dead_letters(
     config: &Config,
 ) -> Result<Vec<(String, String)>, TermEnd> {
     let reach_ms = reach(state, config);
-    let is_old = |record: &OwnedMessage| time_of(record).is_some_and(|time| time < reach_ms);
-    let enough = |records: &[OwnedMessage]| {
+    let is_old = |record: &OwnedRecord| time_of(record).is_some_and(|time| time < reach_ms);
+    let enough = |records: &[OwnedRecord]| {
         records.len() >= OLD_DEAD_LETTERS && records.iter().take(OLD_DEAD_LETTERS).all(is_old)
     };
     let all: Vec<i32> = (0..tail.partitions(topic)?.unwrap_or(0)).collect();
     let mut found = Vec::new();
     for record in tail.back_to(topic, &all, enough)?.into_values().flatten() {
-        let headers = kafka::Headers(&record);
-        let text = |name| headers.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned);
+        let text = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned);
         if let (Some(id), Some(sse_id)) = (text(CE_ID), text(SSE_ID)) {
             found.push((id, sse_id));
         }
@@ -245,10 +243,9 @@ fn reach(state: &IngestState, config: &Config) -> i64 {
     state.sources.iter().map(|source| source.reach(margin_ms)).min().unwrap_or(state.t)
 }
 
-fn seen(topic: &str, record: &OwnedMessage) -> Result<Seen, schema::Rejection> {
-    let source = kafka::Headers(record);
-    let headers = RawHeaders::read(&source)?;
-    let named = record.payload().and_then(|value| event::read(value).ok());
+fn seen(topic: &str, record: &OwnedRecord) -> Result<Seen, schema::Rejection> {
+    let headers = RawHeaders::read(record)?;
+    let named = event::read(record.value()).ok();
     Ok(Seen {
         topic: topic.to_owned(),
         partition: record.partition(),
@@ -262,9 +259,8 @@ fn seen(topic: &str, record: &OwnedMessage) -> Result<Seen, schema::Rejection> {
 }
 
 /// The greatest time in a record's SSE id.
-fn time_of(record: &OwnedMessage) -> Option<i64> {
-    let headers = kafka::Headers(record);
-    let id = headers.header(SSE_ID).and_then(|id| std::str::from_utf8(id).ok())?;
+fn time_of(record: &OwnedRecord) -> Option<i64> {
+    let id = record.header(SSE_ID).and_then(|id| std::str::from_utf8(id).ok())?;
     sse_id::log_time(&sse_id::parse(id)?, None)
 }
 

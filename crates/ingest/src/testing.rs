@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use broker::Broker;
 use clap::Parser as _;
-use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Rebalancing, TopicPartition};
-use rdkafka::message::OwnedMessage;
+use kafka::{GroupMember, Kafka, OwnedRecord, Polled, Rebalance, Rebalancing, TopicPartition};
 use schema::record::RawHeaders;
 use service::{CancellationToken, Heartbeat, Service};
 use simulator::Simulator;
@@ -122,7 +121,7 @@ impl Rig {
     }
 
     /// The committed records of a topic.
-    pub(crate) fn records(&self, topic: &str) -> BTreeMap<i32, Vec<OwnedMessage>> {
+    pub(crate) fn records(&self, topic: &str) -> BTreeMap<i32, Vec<OwnedRecord>> {
         let tail = self.kafka.tail().unwrap();
         let partitions = tail.partitions(topic).unwrap().unwrap();
         let mut starts = BTreeMap::new();
@@ -134,9 +133,8 @@ impl Rig {
 
     /// The sequence number and the id of each raw record, by partition.
     pub(crate) fn raw(&self) -> BTreeMap<i32, Vec<(i64, String)>> {
-        let read = |record: &OwnedMessage| {
-            let source = Headers(record);
-            let headers = RawHeaders::read(&source).unwrap();
+        let read = |record: &OwnedRecord| {
+            let headers = RawHeaders::read(record).unwrap();
             (headers.seq, headers.id.into_owned())
         };
         let records = self.records(&self.config.kafka.topics().raw);

@@ -17,8 +17,6 @@ use crate::tail::Tail;
 use crate::writer::FencedWriter;
 use crate::{Error, KafkaConfig, Rebalancing};
 
-/// How long a blocking question to the cluster may take.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A record that is not delivered by then fails its transaction; below [`TRANSACTION_TIMEOUT`], as librdkafka demands.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(8);
 /// The broker aborts what is open longer: a dead writer's transaction blocks readers no longer than this.

@@ -34,6 +34,12 @@ impl Error {
         move |source| if lacks_rights(&source) { refused(&doing, &source) } else { Self::Doubt { doing, source } }
     }
 
+    /// Whether an offset was asked for that retention took, or that was never there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Doubt { source, .. } if is_gone(source))
+    }
+
     /// The whole chain as one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -41,6 +47,36 @@ impl Error {
             Self::Doubt { doing, source } => format!("{doing}: {source}"),
             Self::TimedOut { .. } | Self::Stop(_) => self.to_string(),
         }
+    }
+}
+
+/// An error that a consumer met while it was polled.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ClientError(pub(crate) KafkaError);
+
+impl ClientError {
+    /// Whether an offset is asked for that retention took, or that was never there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        is_gone(&self.0)
+    }
+
+    /// The doubt that it is for what was being done.
+    pub fn doubt(self, doing: impl Into<String>) -> Error {
+        Error::doubt(doing)(self.0)
+    }
+
+    /// The sentence for an error after which a consumer does not continue by itself: a fatal one, or missing rights.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        let Self(error) = self;
+        if lacks_rights(error) {
+            return Some(refused("read in the consumer group", error).sentence());
+        }
+        matches!(error, KafkaError::MessageConsumptionFatal(_)).then(|| {
+            format!("the consumer cannot continue: {error}; check WIKI_REBALANCE against what the cluster offers")
+        })
     }
 }
 
@@ -55,7 +91,7 @@ pub fn is_passing(error: &KafkaError) -> bool {
 
 /// Whether an offset is asked for that retention took, or that was never there.
 #[must_use]
-pub fn is_gone(error: &KafkaError) -> bool {
+pub(crate) fn is_gone(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
 }

@@ -12,19 +12,18 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+    BaseConsumer, CommitMode as Mode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::util::Timeout;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
-use crate::error::{lacks_rights, refused};
-use crate::{Error, Rebalancing, ffi};
+use crate::limits::ANSWER_LIMIT;
+use crate::record::{BorrowedRecord, Record};
+use crate::{ClientError, Error, Rebalancing, ffi};
 
 /// A group that answers does so within seconds.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -55,13 +54,22 @@ pub enum Rebalance {
 #[derive(Debug)]
 pub enum Polled<'a> {
     /// A record of a partition that is read by the main loop.
-    Record(BorrowedMessage<'a>),
+    Record(BorrowedRecord<'a>),
     /// A rebalance to be answered.
     Rebalance(Rebalance),
     /// The client reports an error; it goes on by itself unless it is fatal.
-    Failed(KafkaError),
+    Failed(ClientError),
     /// Nothing within the time.
     Nothing,
+}
+
+/// Whether a commit of offsets is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitMode {
+    /// Until the cluster has answered.
+    Wait,
+    /// It is sent; only what the client refuses at once is an error.
+    Send,
 }
 
 /// The context of a group's consumer.
@@ -213,8 +221,8 @@ impl GroupMember {
             return Polled::Rebalance(rebalance);
         }
         match self.consumer.poll(limit) {
-            Some(Ok(message)) => Polled::Record(message),
-            Some(Err(error)) => Polled::Failed(error),
+            Some(Ok(message)) => Polled::Record(Record(message)),
+            Some(Err(error)) => Polled::Failed(ClientError(error)),
             None => self.consumer.context().next().map_or(Polled::Nothing, Polled::Rebalance),
         }
     }
@@ -314,9 +322,13 @@ impl GroupMember {
     /// Commits offsets with metadata.
     ///
     /// # Errors
-    /// [`Error::Doubt`]; with [`CommitMode::Async`] only what the client refuses at once.
+    /// [`Error::Doubt`]; with [`CommitMode::Send`] only what the client refuses at once.
     pub fn commit(&self, offsets: &[(TopicPartition, i64, String)], mode: CommitMode) -> Result<(), Error> {
         let list = offsets_of(offsets)?;
+        let mode = match mode {
+            CommitMode::Wait => Mode::Sync,
+            CommitMode::Send => Mode::Async,
+        };
         self.consumer.commit(&list, mode).map_err(Error::doubt("commit offsets"))
     }
 
@@ -381,15 +393,4 @@ pub fn answered(answer: Result<(), Error>) {
     if let Err(error) = answer {
         tracing::warn!(error = error.sentence(), "rebalance not answered; the group asks again");
     }
-}
-
-/// The sentence for an error after which a consumer does not go on by itself: a fatal one, or missing rights.
-#[must_use]
-pub fn fatal(error: &KafkaError) -> Option<String> {
-    if lacks_rights(error) {
-        return Some(refused("read in the consumer group", error).sentence());
-    }
-    let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-    is_fatal
-        .then(|| format!("the consumer cannot go on: {error}; check WIKI_REBALANCE against what the cluster offers"))
 }

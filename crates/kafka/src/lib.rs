@@ -28,8 +28,9 @@
 //! | [`topics`] | topics made idempotently, and what they are |
 //! | [`accepted`] | a loss that an operator accepts, at one place |
 //! | [`dead_letter`] | headers of a dead letter |
+//! | [`limits`] | limits that several clients share |
 //! | [`settings`] | which settings pass through |
-//! | [`record`] | headers of a consumed record |
+//! | [`record`] | a consumed record |
 //! | [`ffi`] | the only `unsafe`: librdkafka's own commit, batches of records, topic ids, watermarks, groups described |
 
 pub mod accepted;
@@ -42,6 +43,7 @@ pub mod ffi;
 pub mod group;
 pub mod group_metrics;
 pub mod group_view;
+pub mod limits;
 mod offset_sender;
 pub mod record;
 pub mod reporter;
@@ -53,11 +55,11 @@ pub mod writer;
 pub use accepted::{Accepted, AcceptedPlaces};
 pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
-pub use error::{Error, is_gone, is_passing};
+pub use error::{ClientError, Error, is_passing};
 pub use ffi::{Fetched, GroupDescription, MemberDescription, Membership};
-pub use group::{GroupMember, Polled, Queue, Rebalance, TopicPartition};
+pub use group::{CommitMode, GroupMember, Polled, Queue, Rebalance, TopicPartition};
 pub use group_view::{GroupView, TopicView};
-pub use record::Headers;
+pub use record::{BorrowedRecord, OwnedRecord, Record};
 pub use reporter::Reporter;
 pub use tail::Tail;
 pub use writer::{FencedWriter, Outgoing, Queued};

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::client::ANSWER_LIMIT;
 use crate::context::Context;
 use crate::error::{is_moving, is_passing, lacks_rights, refused};
+use crate::limits::ANSWER_LIMIT;
+use crate::record::{BorrowedRecord, OwnedRecord, Record};
 use crate::{Error, ffi};
 
 /// How far the first step back goes, in offsets.
@@ -82,7 +82,7 @@ impl Extent {
 
 /// What one step of a [`Pass`] gave.
 enum Step<'a> {
-    Record(BorrowedMessage<'a>),
+    Record(BorrowedRecord<'a>),
     /// This partition's end is reached.
     End(i32),
 }
@@ -118,7 +118,7 @@ impl<'a> Pass<'a> {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     self.deadline = Instant::now() + PASS_LIMIT;
-                    return Ok(Step::Record(message));
+                    return Ok(Step::Record(Record(message)));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Step::End(partition)),
                 Some(Err(source)) if is_passing(&source) => {
@@ -231,7 +231,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer.
-    pub fn last_records(&self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, OwnedMessage>, Error> {
+    pub fn last_records(&self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, OwnedRecord>, Error> {
         let tails = self.back_to(topic, partitions, |records| !records.is_empty())?;
         Ok(tails.into_iter().filter_map(|(partition, mut records)| Some((partition, records.pop()?))).collect())
     }
@@ -244,10 +244,10 @@ impl Tail {
         &self,
         topic: &str,
         partitions: &[i32],
-        is_own: impl Fn(&OwnedMessage) -> bool,
-    ) -> Result<BTreeMap<i32, OwnedMessage>, Error> {
+        is_own: impl Fn(&OwnedRecord) -> bool,
+    ) -> Result<BTreeMap<i32, OwnedRecord>, Error> {
         let tails = self.back_to(topic, partitions, |records| records.iter().any(&is_own))?;
-        let last = |records: Vec<OwnedMessage>| records.into_iter().rfind(&is_own);
+        let last = |records: Vec<OwnedRecord>| records.into_iter().rfind(&is_own);
         Ok(tails.into_iter().filter_map(|(partition, records)| Some((partition, last(records)?))).collect())
     }
 
@@ -262,8 +262,8 @@ impl Tail {
         &self,
         topic: &str,
         partitions: &[i32],
-        enough: impl Fn(&[OwnedMessage]) -> bool,
-    ) -> Result<BTreeMap<i32, Vec<OwnedMessage>>, Error> {
+        enough: impl Fn(&[OwnedRecord]) -> bool,
+    ) -> Result<BTreeMap<i32, Vec<OwnedRecord>>, Error> {
         let mut found = BTreeMap::new();
         let mut step = FIRST_STEP;
         let mut left: BTreeMap<i32, Bounds> = BTreeMap::new();
@@ -296,8 +296,8 @@ impl Tail {
         &self,
         topic: &str,
         starts: &BTreeMap<i32, i64>,
-    ) -> Result<BTreeMap<i32, Vec<OwnedMessage>>, Error> {
-        let mut records: BTreeMap<i32, Vec<OwnedMessage>> = starts.keys().map(|at| (*at, Vec::new())).collect();
+    ) -> Result<BTreeMap<i32, Vec<OwnedRecord>>, Error> {
+        let mut records: BTreeMap<i32, Vec<OwnedRecord>> = starts.keys().map(|at| (*at, Vec::new())).collect();
         self.scan_from(topic, starts, |record| {
             if let Some(list) = records.get_mut(&record.partition()) {
                 list.push(record.detach());
@@ -310,7 +310,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where the end is not reached.
-    pub fn scan(&self, topic: &str, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Error> {
+    pub fn scan(&self, topic: &str, each: impl FnMut(&BorrowedRecord<'_>)) -> Result<(), Error> {
         self.scan_extent(&self.extent(topic)?, each)
     }
 
@@ -318,7 +318,7 @@ impl Tail {
     ///
     /// # Errors
     /// As [`Tail::scan`].
-    pub fn scan_extent(&self, extent: &Extent, each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Error> {
+    pub fn scan_extent(&self, extent: &Extent, each: impl FnMut(&BorrowedRecord<'_>)) -> Result<(), Error> {
         let starts = extent.partitions.iter().map(|(partition, bounds)| (*partition, bounds.start)).collect();
         self.scan_from(&extent.topic, &starts, each)
     }
@@ -331,7 +331,7 @@ impl Tail {
         &self,
         topic: &str,
         starts: &BTreeMap<i32, i64>,
-        mut each: impl FnMut(&BorrowedMessage<'_>),
+        mut each: impl FnMut(&BorrowedRecord<'_>),
     ) -> Result<(), Error> {
         let mut pass = Pass::begin(&self.consumer, topic, starts, format!("read the end of {topic}"))?;
         let mut unfinished: Vec<i32> = starts.keys().copied().collect();
@@ -353,8 +353,8 @@ impl Tail {
         topic: &str,
         partition: i32,
         from: i64,
-        is_own: impl Fn(&OwnedMessage) -> bool,
-    ) -> Result<Option<OwnedMessage>, Error> {
+        is_own: impl Fn(&OwnedRecord) -> bool,
+    ) -> Result<Option<OwnedRecord>, Error> {
         let found = self.range(topic, partition, from, |records| records.last().is_some_and(&is_own))?;
         Ok(found.into_iter().next_back().filter(is_own))
     }
@@ -363,7 +363,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`Error::Doubt`] where the cluster does not answer, [`Error::TimedOut`] where neither record nor end comes.
-    pub fn first_record(&self, topic: &str, partition: i32, from: i64) -> Result<Option<OwnedMessage>, Error> {
+    pub fn first_record(&self, topic: &str, partition: i32, from: i64) -> Result<Option<OwnedRecord>, Error> {
         Ok(self.range(topic, partition, from, |records| !records.is_empty())?.into_iter().next())
     }
 
@@ -377,8 +377,8 @@ impl Tail {
         partition: i32,
         from: i64,
         until: i64,
-    ) -> Result<Vec<OwnedMessage>, Error> {
-        let passed = |records: &[OwnedMessage]| records.last().is_some_and(|last| last.offset() + 1 >= until);
+    ) -> Result<Vec<OwnedRecord>, Error> {
+        let passed = |records: &[OwnedRecord]| records.last().is_some_and(|last| last.offset() + 1 >= until);
         let mut records = self.range(topic, partition, from, passed)?;
         records.retain(|record| record.offset() < until);
         Ok(records)
@@ -394,7 +394,7 @@ impl Tail {
         partition: i32,
         from: i64,
         until: i64,
-        mut each: impl FnMut(&BorrowedMessage<'_>),
+        mut each: impl FnMut(&BorrowedRecord<'_>),
     ) -> Result<(), Error> {
         if from >= until {
             return Ok(());
@@ -419,8 +419,8 @@ impl Tail {
         topic: &str,
         partition: i32,
         from: i64,
-        enough: impl Fn(&[OwnedMessage]) -> bool,
-    ) -> Result<Vec<OwnedMessage>, Error> {
+        enough: impl Fn(&[OwnedRecord]) -> bool,
+    ) -> Result<Vec<OwnedRecord>, Error> {
         let starts = BTreeMap::from([(partition, from)]);
         let mut pass = Pass::begin(&self.consumer, topic, &starts, format!("read {topic} partition {partition}"))?;
         let mut records = Vec::new();

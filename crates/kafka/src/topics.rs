@@ -7,8 +7,9 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use service::Failure;
 
-use crate::client::{ANSWER_LIMIT, MAX_RECORD_BYTES};
+use crate::client::MAX_RECORD_BYTES;
 use crate::context::Context;
+use crate::limits::ANSWER_LIMIT;
 use crate::{Error, Kafka};
 
 const WEEK_MS: &str = "604800000";

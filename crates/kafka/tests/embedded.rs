@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use broker::Broker;
 use kafka::{
-    Fetched, GroupMember, Kafka, KafkaConfig, Outgoing, Polled, Queue, Rebalance, Rebalancing, TopicPartition,
+    CommitMode, Fetched, GroupMember, Kafka, KafkaConfig, Outgoing, Polled, Queue, Rebalance, Rebalancing,
+    TopicPartition,
 };
-use rdkafka::consumer::CommitMode;
-use rdkafka::message::Message as _;
 use service::Metrics;
 
 const TOPIC: &str = "numbers";
@@ -44,8 +43,7 @@ async fn a_successor_fences_the_writer_before_it() {
         write(&mut second, 0, 3..5).unwrap();
         let tail = kafka.tail().unwrap();
         let records = tail.read_to_end(TOPIC, &BTreeMap::from([(0, 0)])).unwrap();
-        let values: Vec<&str> =
-            records[&0].iter().map(|record| record.payload_view::<str>().unwrap().unwrap()).collect();
+        let values: Vec<&str> = records[&0].iter().map(|record| std::str::from_utf8(record.value()).unwrap()).collect();
         assert_eq!(values, ["0", "1", "2", "3", "4"]);
     })
     .await
@@ -69,7 +67,7 @@ async fn the_last_record_is_found_behind_many_control_records_and_aborted_ones()
             assert!(kafka.tail().unwrap().bounds(TOPIC, 0).unwrap().end >= before.end);
         }
         let last = kafka.tail().unwrap().last_records(TOPIC, &[0, 1]).unwrap();
-        assert_eq!(last[&0].payload().unwrap(), b"0");
+        assert_eq!(last[&0].value(), b"0");
         assert!(!last.contains_key(&1), "partition 1 never had a committed record");
     })
     .await
@@ -123,7 +121,7 @@ async fn offsets_are_given_with_the_assignment_in_every_protocol() {
             }
             assert_eq!(seen, [7, 8, 9], "{rebalancing:?}");
             let at = TopicPartition { topic: TOPIC.into(), partition: 0 };
-            member.commit(&[(at.clone(), 10, "note".into())], CommitMode::Sync).unwrap();
+            member.commit(&[(at.clone(), 10, "note".into())], CommitMode::Wait).unwrap();
             assert_eq!(member.committed(std::slice::from_ref(&at)).unwrap(), [(at, 10, "note".to_owned())]);
         }
     })

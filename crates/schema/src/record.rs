@@ -143,6 +143,11 @@ impl<'a> RawHeaders<'a> {
 }
 
 impl<'a> EventHeaders<'a> {
+    /// Whether the enricher wrote this record: others may write to the topic too.
+    pub fn is_on(record: &impl HeaderSource) -> bool {
+        EventHeaders::read(record).is_ok()
+    }
+
     /// Hands over the headers as they are produced; nothing is allocated for them.
     pub fn with_headers<T>(&self, produce: impl FnOnce(&[(&str, Option<&[u8]>)]) -> T) -> T {
         let mut numbers = [itoa::Buffer::new(); 4];

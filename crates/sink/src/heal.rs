@@ -1,7 +1,6 @@
 //! A hole in the topic, filled from the raw one through the same pure mapping. The topic itself stays as it is.
 
-use kafka::{Error, Headers, Tail};
-use rdkafka::message::Message as _;
+use kafka::{Error, Tail};
 use schema::Mapping;
 use schema::record::RawHeaders;
 
@@ -36,10 +35,9 @@ pub fn rows(tail: &Tail, mapping: &Mapping, stretch: &Stretch<'_>, hole: Hole) -
     let mut rows = Vec::new();
     let mut count = 0_usize;
     tail.scan_between(stretch.topic, stretch.partition, from, stretch.until, |record| {
-        let source = Headers(record);
-        let Ok(headers) = RawHeaders::read(&source) else { return };
+        let Ok(headers) = RawHeaders::read(record) else { return };
         // What the enricher set aside or skipped has no place in the sequence.
-        let Ok(Some(edit)) = mapping.enrich(record.payload().unwrap_or_default()) else { return };
+        let Ok(Some(edit)) = mapping.enrich(record.value()) else { return };
         count += 1;
         if rows.len() == STEP {
             return;

@@ -4,8 +4,7 @@
 //! that it stands for, so that a repeat can be told.
 
 use kafka::dead_letter::{self, Origin, Quotation};
-use kafka::{Error, FencedWriter, Kafka, Outgoing, Tail, is_gone};
-use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use kafka::{Error, FencedWriter, Kafka, Outgoing, OwnedRecord, Tail};
 use schema::Rejection;
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use crate::writer::Rejected;
 struct Letter<'a> {
     partition: i32,
     offset: i64,
-    record: Option<OwnedMessage>,
+    record: Option<OwnedRecord>,
     value: &'a [u8],
     rejection: &'a Rejection,
 }
@@ -53,7 +52,7 @@ impl Outbox {
             let record = match tail.records_between(&self.topic, *partition, *offset, offset + 1) {
                 Ok(mut found) => found.pop(),
                 // Behind retention only the value is left.
-                Err(Error::Doubt { source, .. }) if is_gone(&source) => None,
+                Err(error) if error.is_gone() => None,
                 Err(error) => return Err(error),
             };
             letters.push(Letter { partition: *partition, offset: *offset, record, value, rejection });
@@ -69,8 +68,8 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Error::Doubt`]: it may be told, tell it again.
-    pub fn tell_record(&mut self, record: OwnedMessage, rejection: &Rejection) -> Result<(), Error> {
-        let value = record.payload().unwrap_or_default().to_vec();
+    pub fn tell_record(&mut self, record: OwnedRecord, rejection: &Rejection) -> Result<(), Error> {
+        let value = record.value().to_vec();
         let (partition, offset) = (record.partition(), record.offset());
         let result = self.write(&[Letter { partition, offset, record: Some(record), value: &value, rejection }]);
         if result.is_err() {
@@ -93,9 +92,8 @@ impl Outbox {
             let origin =
                 Origin { topic: &self.topic, partition: *partition, offset: *offset, service: "sink", stage: "store" };
             let reasons = dead_letter::headers(&origin, rejection);
-            let own = record.as_ref().and_then(OwnedMessage::headers);
-            let own = own.into_iter().flat_map(|own| own.iter().map(|header| (header.key, header.value)));
-            let key = record.as_ref().and_then(|record| record.key()).unwrap_or_default();
+            let own = record.iter().flat_map(OwnedRecord::headers);
+            let key = record.as_ref().map(OwnedRecord::key).unwrap_or_default();
             let cuts = dead_letter::cuts(key, value);
             let Quotation { key, value, mut headers } = dead_letter::quote(key, value, own, &cuts);
             headers.extend(reasons.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));

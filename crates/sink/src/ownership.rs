@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kafka::{Error, GroupMember, Headers, Tail, TopicPartition};
-use rdkafka::message::OwnedMessage;
+use kafka::{Error, GroupMember, Tail, TopicPartition};
 use schema::record::EventHeaders;
 use service::Failure;
 use uuid::Uuid;
@@ -137,9 +136,7 @@ fn base(source: &Source, partition: i32, start: i64, tail: &Tail) -> Result<Base
         return Ok(Base { seq: 0, offset: 0 });
     }
     // What others wrote there is stepped over.
-    let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
-    let first = tail.first_own_record(&source.topic, partition, start, is_own)?;
-    let source = first.as_ref().map(Headers);
-    let headers = source.as_ref().and_then(|source| EventHeaders::read(source).ok());
+    let first = tail.first_own_record(&source.topic, partition, start, EventHeaders::is_on)?;
+    let headers = first.as_ref().and_then(|first| EventHeaders::read(first).ok());
     Ok(Base { seq: headers.map_or(UNKNOWN, |headers| headers.seq), offset: start })
 }

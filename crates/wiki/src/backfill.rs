@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kafka::{Kafka, KafkaConfig};
-use rdkafka::message::Message as _;
 use schema::backfill::{Backfill, BackfillStatus};
 use service::Failure;
 
@@ -78,7 +77,7 @@ fn latest(kafka: &Kafka, name: &str) -> Result<Option<Backfill>, Failure> {
     let mut found = None;
     let tail = kafka.tail().map_err(|error| failed(&error))?;
     tail.scan(&kafka.config().topics().gaps, |record| {
-        if let Some(request) = record.payload().and_then(|value| serde_json::from_slice::<Backfill>(value).ok())
+        if let Ok(request) = serde_json::from_slice::<Backfill>(record.value())
             && request.backfill == name
         {
             found = Some(request);

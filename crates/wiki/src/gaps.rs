@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka::{Kafka, KafkaConfig, Tail};
-use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use schema::gap::{Edge, Gap, GapStatus};
 use serde_json::{Value, json};
@@ -74,7 +73,7 @@ pub(crate) fn open(tail: &Tail, topic: &str) -> Result<usize, Failure> {
 pub(crate) fn read(tail: &Tail, topic: &str) -> Result<BTreeMap<String, Gap>, Failure> {
     let mut gaps = BTreeMap::new();
     tail.scan(topic, |record| {
-        if let Some(gap) = record.payload().and_then(|value| serde_json::from_slice::<Gap>(value).ok()) {
+        if let Ok(gap) = serde_json::from_slice::<Gap>(record.value()) {
             gaps.insert(gap.id.clone(), gap);
         }
     })
@@ -152,8 +151,7 @@ pub(crate) fn write(kafka: &Kafka, key: &str, value: &str) -> Result<(), Failure
     producer.flush(WRITE_LIMIT).map_err(refused)?;
     let mut is_there = false;
     let tail = kafka.tail().map_err(|error| failed(&error))?;
-    tail.scan(&topic, |record| is_there |= record.payload() == Some(value.as_bytes()))
-        .map_err(|error| failed(&error))?;
+    tail.scan(&topic, |record| is_there |= record.value() == value.as_bytes()).map_err(|error| failed(&error))?;
     if is_there {
         return Ok(());
     }

@@ -53,8 +53,7 @@ pub fn read(kafka: &Kafka, wanted: &Wanted, mut beat: impl FnMut()) -> Result<Kn
         }
         tail.scan_from(topic, &starts.offsets, |record| {
             beat();
-            let headers = kafka::Headers(record);
-            let text = |name| headers.header(name).and_then(|value| std::str::from_utf8(value).ok());
+            let text = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
             let (Some(id), Some(position)) = (text(CE_ID), text(SSE_ID)) else { return };
             if ids.len() <= MOST_IDS && may_be_of(position, wanted) {
                 ids.insert(IdKey::of(id));

@@ -7,8 +7,10 @@ use std::thread::Thread;
 
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::error::KafkaError;
 use schema::record::HeaderSource;
+
+use crate::ClientError;
 
 /// One partition's records, apart from the consumer's main queue. It keeps its consumer alive.
 pub struct PartitionQueue<C: ConsumerContext + 'static> {
@@ -101,9 +103,10 @@ impl Fetched {
 
     /// Why this is no record.
     #[must_use]
-    pub fn failure(&self) -> Option<RDKafkaErrorCode> {
+    pub fn failure(&self) -> Option<ClientError> {
         let code = self.message().err;
-        (code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
+        (code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR)
+            .then(|| ClientError(KafkaError::MessageConsumption(code.into())))
     }
 
     /// Offset.

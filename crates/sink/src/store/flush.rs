@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use kafka::TopicPartition;
 use kafka::group::answered;
 use kafka::group_metrics::seconds_since;
-use rdkafka::consumer::CommitMode;
+use kafka::{CommitMode, TopicPartition};
 use service::Failure;
 
 use super::{ENDS_EVERY, RETRY, Retry, Store};
@@ -146,7 +145,7 @@ impl Store {
             }
         }
         self.report.stored(written.inserted);
-        self.commit_offsets(CommitMode::Async);
+        self.commit_offsets(CommitMode::Send);
         self.show_lag();
         if !written.rejected.is_empty() {
             self.tell_rejected();

@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::group::answered;
-use kafka::{GroupMember, Headers, Kafka, Polled, Rebalance, Tail, TopicPartition, is_gone};
-use rdkafka::consumer::CommitMode;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use kafka::{BorrowedRecord, ClientError, CommitMode, GroupMember, Kafka, Polled, Rebalance, Tail, TopicPartition};
 use schema::control::Moment;
 use schema::record::EventHeaders;
 use schema::{Edit, Mapping};
@@ -165,7 +162,7 @@ impl Store {
             }
         }
         self.flush()?;
-        self.commit_offsets(CommitMode::Sync);
+        self.commit_offsets(CommitMode::Wait);
         self.report(Moment::Leaving, &[]);
         Ok(())
     }
@@ -188,8 +185,8 @@ impl Store {
         full || old
     }
 
-    fn failed(&mut self, error: &KafkaError) -> Result<(), Failure> {
-        if is_gone(error) {
+    fn failed(&mut self, error: &ClientError) -> Result<(), Failure> {
+        if error.is_gone() {
             // Claiming again compares the table with what the topic holds, and heals or halts. The client reads such a
             // partition no more until it is assigned anew, and tells of each by itself.
             let owned: Vec<i32> = self.owned.keys().copied().collect();
@@ -200,7 +197,7 @@ impl Store {
             }
             return Ok(());
         }
-        if let Some(sentence) = kafka::group::fatal(error) {
+        if let Some(sentence) = error.fatal() {
             return Err(Failure::Runtime(sentence));
         }
         tracing::debug!(%error, "the consumer reports an error and goes on");
@@ -208,15 +205,14 @@ impl Store {
     }
 
     /// Takes a record into the batch.
-    fn record(&mut self, record: &BorrowedMessage<'_>) -> Result<(), Failure> {
-        let (partition, value) = (record.partition(), record.payload().unwrap_or_default());
+    fn record(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
+        let (partition, value) = (record.partition(), record.value());
         let at = self.at(partition);
         self.metrics.group.read(&at, 1, value.len() as u64);
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_halted) else {
             return Ok(());
         };
-        let source = Headers(record);
-        let headers = match EventHeaders::read(&source) {
+        let headers = match EventHeaders::read(record) {
             Ok(headers) => headers,
             Err(rejection) => {
                 tracing::warn!(partition, offset = record.offset(), %rejection, "a record without a position was set aside");
@@ -361,7 +357,7 @@ impl Store {
                 self.report(Moment::Revoking, partitions);
                 // What is read is stored before the next owner begins: less is read twice.
                 let flushed = self.flush();
-                self.commit_offsets(CommitMode::Async);
+                self.commit_offsets(CommitMode::Send);
                 self.give_back(partitions);
                 self.report(Moment::Revoked, partitions);
                 flushed?;

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use kafka::{Headers, Kafka, KafkaConfig, Tail};
-use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
+use kafka::{BorrowedRecord, Kafka, KafkaConfig, Tail};
 use schema::gap::GapStatus;
 use schema::record::{CE_ID, EventHeaders, HeaderSource as _, SEQ, SeqBase};
 use serde::Serialize;
@@ -180,21 +179,20 @@ impl Ids {
         let mut ids = Self::default();
         let mut expected: HashMap<i32, i64> = HashMap::new();
         scan(tail, topic, |record| {
-            let headers = Headers(record);
-            let seq = text(&headers, SEQ).and_then(|seq| seq.parse::<i64>().ok());
-            let (Some(seq), Some(id)) = (seq, text(&headers, CE_ID)) else {
+            let seq = text(record, SEQ).and_then(|seq| seq.parse::<i64>().ok());
+            let (Some(seq), Some(id)) = (seq, text(record, CE_ID)) else {
                 // The service that reads it sets it aside.
                 ids.foreign += 1;
                 return;
             };
-            if record.timestamp().to_millis().is_some_and(|at_ms| at_ms >= young_ms) {
+            if record.timestamp_ms().is_some_and(|at_ms| at_ms >= young_ms) {
                 ids.young.insert(id.clone());
             }
             ids.count(id);
             match expected.insert(record.partition(), seq + 1) {
-                Some(due) if seq > due && SeqBase::of(&headers) == Some(SeqBase::Emptied) => ids.lost += seq - due,
+                Some(due) if seq > due && SeqBase::of(record) == Some(SeqBase::Emptied) => ids.lost += seq - due,
                 // How much was lost is not known.
-                Some(due) if seq > due && SeqBase::of(&headers).is_some() => {}
+                Some(due) if seq > due && SeqBase::of(record).is_some() => {}
                 Some(due) if seq != due => {
                     ids.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
                 }
@@ -230,20 +228,18 @@ fn starts(tail: &Tail, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
         if start == 0 {
             continue;
         }
-        let is_own = |record: &OwnedMessage| EventHeaders::read(&Headers(record)).is_ok();
-        let first = tail.first_own_record(topic, partition, start, is_own).map_err(failed)?;
-        let source = first.as_ref().map(Headers);
-        let seq = source.as_ref().and_then(|source| EventHeaders::read(source).ok()).map(|headers| headers.seq);
+        let first = tail.first_own_record(topic, partition, start, EventHeaders::is_on).map_err(failed)?;
+        let seq = first.as_ref().and_then(|first| EventHeaders::read(first).ok()).map(|headers| headers.seq);
         starts.insert(partition, seq.unwrap_or(i64::MAX));
     }
     Ok(starts)
 }
 
-fn text<M: rdkafka::Message>(headers: &Headers<'_, M>, name: &str) -> Option<String> {
-    headers.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
+fn text(record: &BorrowedRecord<'_>, name: &str) -> Option<String> {
+    record.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
 }
 
-fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), Failure> {
+fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedRecord<'_>)) -> Result<(), Failure> {
     let failed = |error: kafka::Error| Failure::Runtime(error.sentence());
     let extent = tail.extent(topic).map_err(failed)?;
     let bar = progress::bar(extent.offsets(), "reading");
@@ -278,10 +274,9 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
     {
         scan(&tail, &dead_letters, |record| {
             report.dead_letters += 1;
-            let headers = Headers(record);
             // What ingest set aside never was a record of the raw topic.
-            if text(&headers, DEAD_LETTER_ORIGIN).as_ref() == Some(source) {
-                set_aside.extend(text(&headers, CE_ID));
+            if text(record, DEAD_LETTER_ORIGIN).as_ref() == Some(source) {
+                set_aside.extend(text(record, CE_ID));
             }
         })?;
     }

@@ -1,11 +1,11 @@
 //! Where a partition stands: which input comes next, which sequence number the next output has. Pure.
 
-use schema::record::{EventHeaders, SeqBase};
+use schema::record::EventHeaders;
 use serde::{Deserialize, Serialize};
 
 /// The position of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Position {
     /// Offset of the next input.
     pub next_input: i64,
     /// Sequence number of the next output.
@@ -37,20 +37,7 @@ struct Note {
 
 const FORM: u32 = 1;
 
-/// What to do with an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It is the next one.
-    Take,
-    /// Some before it were deleted before they were mapped; nothing brings them back.
-    Lost(SeqBase),
-    /// It was handled before.
-    Repeat,
-    /// Some are missing before it.
-    Hole,
-}
-
-impl Progress {
+impl Position {
     /// Works out the position from what is durable: the last output, and the committed offset with its metadata.
     /// The further one counts. Without either, the input begins at its log's start, and the output's sequence continues at
     /// the end of its own log: offsets only rise, so that it is above whatever the old one reached.
@@ -94,17 +81,6 @@ impl Progress {
         serde_json::to_string(&note).unwrap_or_default()
     }
 
-    /// What to do with an input of this sequence number, which begins its sequence behind an emptied log or not.
-    #[must_use]
-    pub const fn step(&self, raw_seq: i64, base: Option<SeqBase>) -> Step {
-        match (self.expected_raw_seq, base) {
-            (Some(expected), _) if raw_seq < expected => Step::Repeat,
-            (Some(expected), Some(base)) if raw_seq > expected => Step::Lost(base),
-            (Some(expected), None) if raw_seq > expected => Step::Hole,
-            (Some(_) | None, _) => Step::Take,
-        }
-    }
-
     /// The input at `offset` was handled; it gave an output or not.
     pub const fn pass(&mut self, offset: i64, raw_seq: Option<i64>, gave_output: bool) {
         // A repeat may lie far behind: it is done already, and says nothing new of the position.
@@ -134,82 +110,63 @@ mod tests {
 
     #[test]
     fn the_last_output_tells_where_to_go_on() {
-        let progress = Progress::recover(Some(&output(9, 40, 12)), None, FRESH);
-        assert_eq!(progress, Progress { next_input: 41, next_seq: 10, expected_raw_seq: Some(13), is_base: false });
+        let position = Position::recover(Some(&output(9, 40, 12)), None, FRESH);
+        assert_eq!(position, Position { next_input: 41, next_seq: 10, expected_raw_seq: Some(13), is_base: false });
     }
 
     #[test]
     fn inputs_without_output_are_told_by_the_committed_offset() {
-        let mut progress = Progress::recover(Some(&output(9, 40, 12)), None, FRESH);
-        progress.pass(42, Some(13), false);
-        let note = progress.to_metadata();
-        assert_eq!(Progress::recover(Some(&output(9, 40, 12)), Some((43, &note)), FRESH), progress);
+        let mut position = Position::recover(Some(&output(9, 40, 12)), None, FRESH);
+        position.pass(42, Some(13), false);
+        let note = position.to_metadata();
+        assert_eq!(Position::recover(Some(&output(9, 40, 12)), Some((43, &note)), FRESH), position);
         // An older one than the last output counts for nothing.
-        assert_eq!(Progress::recover(Some(&output(30, 90, 44)), Some((43, &note)), FRESH).next_input, 91);
+        assert_eq!(Position::recover(Some(&output(30, 90, 44)), Some((43, &note)), FRESH).next_input, 91);
     }
 
     #[test]
     fn an_operators_offset_is_never_trusted() {
         for metadata in ["", "{}", "reset by hand", r#"{"v":9,"seq":1,"raw_seq":1}"#] {
-            let progress = Progress::recover(Some(&output(9, 40, 12)), Some((99, metadata)), FRESH);
-            assert_eq!(progress.next_input, 41, "{metadata}");
+            let position = Position::recover(Some(&output(9, 40, 12)), Some((99, metadata)), FRESH);
+            assert_eq!(position.next_input, 41, "{metadata}");
         }
     }
 
     #[test]
     fn a_whole_log_begins_with_0_and_an_aged_one_with_what_is_left() {
-        assert_eq!(Progress::recover(None, None, FRESH).step(1, None), Step::Hole);
-        let aged = Progress::recover(None, None, AGED);
-        assert_eq!((aged.next_input, aged.step(650, None)), (700, Step::Take));
+        assert_eq!(Position::recover(None, None, FRESH).expected_raw_seq, Some(0));
+        let aged = Position::recover(None, None, AGED);
+        assert_eq!((aged.next_input, aged.expected_raw_seq), (700, None));
         let note = aged.to_metadata();
-        assert_eq!(
-            Progress::recover(None, Some((700, &note)), AGED).step(650, None),
-            Step::Take,
-            "a note keeps it unknown"
-        );
-    }
-
-    #[test]
-    fn lower_is_a_repeat_and_higher_a_hole() {
-        let mut progress = Progress::recover(None, None, FRESH);
-        assert_eq!(progress.step(0, None), Step::Take);
-        progress.pass(0, Some(0), true);
-        assert_eq!(
-            (progress.step(0, None), progress.step(1, None), progress.step(2, None)),
-            (Step::Repeat, Step::Take, Step::Hole)
-        );
-        assert_eq!(progress.next_seq, 1);
+        let later = Position::recover(None, Some((700, &note)), AGED);
+        assert_eq!(later.expected_raw_seq, None, "a note keeps it unknown");
     }
 
     #[test]
     fn a_repeat_does_not_set_the_position_back() {
-        let mut progress = Progress::recover(None, None, FRESH);
-        progress.pass(0, Some(0), true);
-        progress.pass(7, Some(1), true);
-        progress.pass(0, None, false);
-        assert_eq!((progress.next_input, progress.expected_raw_seq), (8, Some(2)));
+        let mut position = Position::recover(None, None, FRESH);
+        position.pass(0, Some(0), true);
+        position.pass(7, Some(1), true);
+        position.pass(0, None, false);
+        assert_eq!((position.next_input, position.expected_raw_seq), (8, Some(2)));
     }
 
     #[test]
     fn behind_an_emptied_output_the_sequence_goes_on_at_its_end_and_says_so_once() {
         let emptied = Logs { input_start: 0, output_end: 90 };
-        let mut progress = Progress::recover(None, None, emptied);
-        assert_eq!((progress.next_input, progress.next_seq, progress.is_base), (0, 90, true));
-        progress.pass(0, Some(0), false);
-        let note = progress.to_metadata();
-        assert!(Progress::recover(None, Some((1, &note)), emptied).is_base, "no output has said it yet");
-        progress.pass(1, Some(1), true);
-        assert_eq!((progress.next_seq, progress.is_base), (91, false));
+        let mut position = Position::recover(None, None, emptied);
+        assert_eq!((position.next_input, position.next_seq, position.is_base), (0, 90, true));
+        position.pass(0, Some(0), false);
+        let note = position.to_metadata();
+        assert!(Position::recover(None, Some((1, &note)), emptied).is_base, "no output has said it yet");
+        position.pass(1, Some(1), true);
+        assert_eq!((position.next_seq, position.is_base), (91, false));
     }
 
     #[test]
     fn a_position_before_the_inputs_start_is_set_to_it_and_the_sequence_tells_what_was_lost() {
         let emptied = Logs { input_start: 60, output_end: 90 };
-        let progress = Progress::recover(Some(&output(9, 40, 12)), None, emptied);
-        assert_eq!((progress.next_input, progress.step(13, None)), (60, Step::Take), "only markers were deleted");
-        assert_eq!(
-            (progress.step(15, None), progress.step(15, Some(SeqBase::Emptied))),
-            (Step::Hole, Step::Lost(SeqBase::Emptied))
-        );
+        let position = Position::recover(Some(&output(9, 40, 12)), None, emptied);
+        assert_eq!((position.next_input, position.expected_raw_seq), (60, Some(13)));
     }
 }
