@@ -19,23 +19,25 @@
 //! | [`net`] | connections, frames, the version table; a malformed frame closes its connection |
 //! | [`frame`] | checks every length in a request before anything is allocated for it |
 //! | [`batch`], [`log`] | a record batch's bytes; a partition's log |
-//! | [`state`] | all that the lock covers; retention |
-//! | [`topics`], [`records`] | topic requests; produce, fetch, offsets by time |
-//! | [`settings`] | the settings of topics |
-//! | [`transactions`] | producer ids, fencing, the end of a transaction |
+//! | [`catalog`] | the topics, and retention over all of them |
 //! | [`group`] | both group protocols, committed offsets |
+//! | [`transactions`] | producer ids, fencing, what a transaction touched |
+//! | [`state`] | all that the lock covers |
+//! | [`requests`] | what is answered to each request |
+//! | [`settings`] | the settings of topics |
 //! | [`command`] | its command line |
 
 mod batch;
+mod catalog;
 pub mod command;
 mod frame;
 mod group;
 mod log;
 mod net;
-mod records;
+mod requests;
 mod settings;
 mod state;
-mod topics;
+mod time;
 mod transactions;
 
 use std::net::SocketAddr;

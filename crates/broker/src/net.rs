@@ -13,8 +13,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, StrBytes, decode_request_header_from_buffer};
 
+use crate::requests::{classic, consumer, groups, offsets, records, topics, transactions};
 use crate::state::Shared;
-use crate::{Config, frame, group, records, topics, transactions};
+use crate::{Config, frame, group};
 
 /// How often members and transactions are looked at for expiry.
 const TICK: Duration = Duration::from_millis(200);
@@ -230,19 +231,17 @@ fn dispatch(shared: &Shared, request: RequestKind, version: i16, client: &group:
         Q::AddOffsetsToTxn(request) => A::AddOffsetsToTxn(transactions::add_offsets(shared, &request)),
         Q::TxnOffsetCommit(request) => A::TxnOffsetCommit(transactions::commit_offsets(shared, request)),
         Q::EndTxn(request) => A::EndTxn(transactions::end_transaction(shared, &request)),
-        Q::JoinGroup(request) => A::JoinGroup(group::classic::join(shared, &request, version, client)),
-        Q::SyncGroup(request) => A::SyncGroup(group::classic::sync(shared, request)),
-        Q::Heartbeat(request) => A::Heartbeat(group::classic::heartbeat(shared, &request)),
-        Q::LeaveGroup(request) => A::LeaveGroup(group::classic::leave(shared, request, version)),
-        Q::ConsumerGroupHeartbeat(request) => {
-            A::ConsumerGroupHeartbeat(group::consumer::heartbeat(shared, &request, client))
-        }
-        Q::ConsumerGroupDescribe(request) => A::ConsumerGroupDescribe(group::consumer::describe(shared, request)),
-        Q::OffsetCommit(request) => A::OffsetCommit(group::offsets::commit(shared, request)),
-        Q::OffsetFetch(request) => A::OffsetFetch(group::offsets::fetch(shared, request, version)),
-        Q::DescribeGroups(request) => A::DescribeGroups(group::describe(shared, request)),
-        Q::ListGroups(request) => A::ListGroups(group::list(shared, &request)),
-        Q::DeleteGroups(request) => A::DeleteGroups(group::delete(shared, request)),
+        Q::JoinGroup(request) => A::JoinGroup(classic::join(shared, &request, version, client)),
+        Q::SyncGroup(request) => A::SyncGroup(classic::sync(shared, request)),
+        Q::Heartbeat(request) => A::Heartbeat(classic::heartbeat(shared, &request)),
+        Q::LeaveGroup(request) => A::LeaveGroup(classic::leave(shared, request, version)),
+        Q::ConsumerGroupHeartbeat(request) => A::ConsumerGroupHeartbeat(consumer::heartbeat(shared, &request, client)),
+        Q::ConsumerGroupDescribe(request) => A::ConsumerGroupDescribe(consumer::describe(shared, request)),
+        Q::OffsetCommit(request) => A::OffsetCommit(offsets::commit(shared, request)),
+        Q::OffsetFetch(request) => A::OffsetFetch(offsets::fetch(shared, request, version)),
+        Q::DescribeGroups(request) => A::DescribeGroups(groups::describe(shared, request)),
+        Q::ListGroups(request) => A::ListGroups(groups::list(shared, &request)),
+        Q::DeleteGroups(request) => A::DeleteGroups(groups::delete(shared, request)),
         // Not in the version table, so not decoded.
         _ => return None,
     })

@@ -37,6 +37,12 @@ pub struct Guarded {
 }
 
 impl Guarded {
+    /// Its process id.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Starts a program. Its words are appended to `log`; `signal` is what ends it.
     ///
     /// # Panics

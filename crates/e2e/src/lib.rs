@@ -12,6 +12,7 @@
 //! | [`browser`] | a real browser, driven |
 //! | [`groups`] | a consumer group as the broker describes it |
 //! | [`guarded`] | servers of others, ended with the story |
+//! | [`slow_link`] | a link that passes so many bytes a second |
 //! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
 //! | [`stack`] | the compose stack as users run it, with Docker |
 //! | [`target`] | where a story's topics are |
@@ -42,6 +43,7 @@ pub mod proxy;
 pub mod random;
 pub mod recorded;
 pub mod schedule;
+pub mod slow_link;
 pub mod stack;
 pub mod target;
 

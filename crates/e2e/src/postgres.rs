@@ -171,9 +171,52 @@ impl Server {
         wait_until("PostgreSQL answers", START_LIMIT, || try_ask(&url, "SELECT 1").is_ok());
     }
 
+    /// Stops the server and its backends where they are, until this is dropped: connections stay, and nothing answers.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let pid = self.running.as_ref().expect("PostgreSQL runs").pid();
+        let mut pids = vec![pid];
+        // The postmaster first: it starts no more backends then.
+        signal("-STOP", &pids);
+        pids.extend(children(pid));
+        signal("-STOP", &pids);
+        Frozen(pids)
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// A server that is stopped.
+#[derive(Debug)]
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pids: &[u32]) {
+    // A backend may have ended meanwhile.
+    let _ = Command::new("kill").arg(signal).args(pids.iter().map(u32::to_string)).output();
+}
+
+/// The processes that this one started.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may hold spaces; state and parent follow it.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1) == Some(parent.to_string().as_str())
+    };
+    pids.filter(is_child).collect()
 }
 
 fn as_server_user(program: &Path) -> Command {

@@ -1,9 +1,5 @@
 //! The clusters that may serve a connection: the same events, numbered otherwise.
 
-use bytes::Bytes;
-
-use crate::log::Entry;
-
 /// How far apart two clusters number the same event.
 const CLUSTER_SHIFT: i64 = 1_000_000_000;
 
@@ -30,15 +26,4 @@ impl Cluster {
     pub fn oldest_ms(self, now_ms: i64) -> i64 {
         self.held_seconds.map_or(i64::MIN, |seconds| now_ms - i64::from(seconds) * 1000)
     }
-}
-
-/// An event's bytes as a cluster sends them: with its own offset in `meta`.
-#[must_use]
-pub fn in_cluster(entry: &Entry, cluster: Cluster) -> Bytes {
-    if !cluster.is_second {
-        return entry.data.clone();
-    }
-    let text = String::from_utf8_lossy(&entry.data);
-    let (own, other) = (format!("\"offset\":{}", entry.offset), format!("\"offset\":{}", cluster.offset(entry.offset)));
-    Bytes::from(text.replacen(&own, &other, 1).into_bytes())
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use schema::sse_id::SourcePosition;
 
 use crate::cluster::Cluster;
 use crate::generator::{Generator, TOPICS};
@@ -35,6 +34,19 @@ pub struct Entry {
     made_ms: i64,
     /// Its line in the ledger.
     line: u64,
+}
+
+impl Entry {
+    /// Its bytes as a cluster sends them: with the cluster's own offset in `meta`.
+    #[must_use]
+    pub fn data_in(&self, cluster: Cluster) -> Bytes {
+        if !cluster.is_second {
+            return self.data.clone();
+        }
+        let text = String::from_utf8_lossy(&self.data);
+        let (own, other) = (self.offset, cluster.offset(self.offset));
+        Bytes::from(text.replacen(&format!("\"offset\":{own}"), &format!("\"offset\":{other}"), 1).into_bytes())
+    }
 }
 
 /// What was made and what became of it: one line of the ledger.
@@ -370,14 +382,6 @@ impl Log {
     }
 }
 
-/// The id of a connection after an event: its topic's entry holds the log time + 1.
-pub fn advance(id: &mut [SourcePosition], topic: &str, log_time_ms: i64) {
-    if let Some(entry) = id.iter_mut().find(|entry| entry.topic == topic) {
-        entry.offset = None;
-        entry.timestamp = Some(log_time_ms + 1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,7 +459,7 @@ mod tests {
         assert_eq!(log.place_for_offset(0, here, second), log.latest(0), "an offset of the other cluster");
         let read = log.read(&mut log.cursor(vec![Some(0), None], 0), 1_000, second);
         assert_eq!(read.len() as u64 + 10, log.latest(0));
-        let text = String::from_utf8(crate::cluster::in_cluster(&read[0], second).to_vec()).unwrap();
+        let text = String::from_utf8(read[0].data_in(second).to_vec()).unwrap();
         assert!(text.contains(&format!("\"offset\":{there}")), "{text}");
     }
 

@@ -10,8 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Faults;
-use crate::cluster::in_cluster;
-use crate::log::{Entry, Log, advance};
+use crate::log::{Entry, Log};
 use crate::recording;
 use crate::request::Plan;
 
@@ -147,7 +146,7 @@ impl Connection {
         }
         let topic = self.shared.log().topics().get(entry.topic).cloned().unwrap_or_default();
         advance(&mut self.plan.id, &topic, entry.log_time_ms);
-        let data = in_cluster(entry, self.faults.cluster());
+        let data = entry.data_in(self.faults.cluster());
         let frame = if self.plan.json {
             [&data[..], b"\n"].concat()
         } else {
@@ -213,4 +212,12 @@ fn frame(id: &[SourcePosition], data: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(data);
     frame.extend_from_slice(b"\n\n");
     frame
+}
+
+/// The id of a connection after an event: its topic's entry holds the log time + 1.
+fn advance(id: &mut [SourcePosition], topic: &str, log_time_ms: i64) {
+    if let Some(entry) = id.iter_mut().find(|entry| entry.topic == topic) {
+        entry.offset = None;
+        entry.timestamp = Some(log_time_ms + 1);
+    }
 }

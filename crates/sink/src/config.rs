@@ -41,7 +41,7 @@ pub struct Config {
     /// How partitions move when replicas come and go.
     #[arg(long, env = "WIKI_REBALANCE", value_enum, default_value = "cooperative")]
     pub rebalance: Rebalancing,
-    /// Types of changes that are edits, where a hole is healed from the raw topic; the same as of ingest.
+    /// Types of changes that are edits, where a hole is repaired from the raw topic; the same as of ingest.
     #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
     pub event_types: Vec<String>,
     /// Where edits are stored.
@@ -65,4 +65,22 @@ pub struct Config {
     /// End where Kafka does not answer at the start, instead of waiting for it.
     #[arg(long, env = "WIKI_REQUIRE_HEALTHY")]
     pub require_healthy: bool,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::Parser as _;
+
+    use super::Config;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    /// The settings of a sink to which nothing was said.
+    pub(crate) fn defaults() -> Config {
+        Line::parse_from(["sink", "--kafka-bootstrap-servers", "127.0.0.1:1"]).config
+    }
 }

@@ -6,28 +6,39 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`config`], [`metrics`], [`error`] | as in every service |
-//! | [`store`] | the loop: poll, collect, write, commit |
-//! | [`ownership`] | partitions claimed and given back |
-//! | [`aside`] | rows that were set aside, stored after all |
+//! | [`context`] | what the parts share |
+//! | [`ownership`] | who may work: partitions assigned, claimed, or waiting for that |
+//! | [`recovery`] | where a partition continues: the claim |
+//! | [`position`] | where a partition stands (pure) |
+//! | [`step`] | what becomes of one record (pure) |
+//! | [`output`] | the batch on its way into the destination |
+//! | [`worker`] | the loop: read, judge, write, commit |
 //! | [`batch`] | rows of one write (pure) |
-//! | [`heal`] | a hole in the topic, filled from the raw one |
-//! | [`outbox`] | rejected rows on their way to the dead letters |
+//! | [`destination`] | the writer's thread |
+//! | [`writer`], [`writers`] | what a destination must do, and the destinations |
+//! | [`repair`] | a hole in the topic, repaired from the raw one |
+//! | [`dead_letters`] | rejected rows on their way to the dead letters |
+//! | [`aside`] | rows that were set aside, stored after all |
 //! | [`report`] | what this sink says of itself |
 //! | [`slow`] | slowness on purpose, to be watched |
-//! | [`writer`] | what a destination must do |
-//! | [`writers`] | the destinations |
 
 pub mod aside;
 pub mod batch;
 pub mod config;
+pub mod context;
+pub mod dead_letters;
+pub mod destination;
 pub mod error;
-pub mod heal;
 pub mod metrics;
-pub mod outbox;
+pub mod output;
 pub mod ownership;
+pub mod position;
+pub mod recovery;
+pub mod repair;
 pub mod report;
 pub mod slow;
-pub mod store;
+pub mod step;
+pub mod worker;
 pub mod writer;
 pub mod writers;
 
@@ -38,12 +49,13 @@ use service::health::Readiness;
 use service::{Failure, Heartbeat, Service};
 
 pub use config::Config;
+use destination::Destination;
 use error::WriteError;
 use metrics::SinkMetrics;
 use slow::Slowness;
-use writer::Writer;
+use worker::{Parts, Worker};
 
-/// The loop turns at least this often; a write that takes longer is stuck.
+/// The loop comes round at least this often; what blocks longer is the destination's thread.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
 /// Between two attempts to reach the destination at the start.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
@@ -55,7 +67,7 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     // First: the signal ends a process that does not listen for it yet.
     let slowness = Slowness::on_signal();
-    let mut writer = writers::open(&config)?;
+    let writer = writers::open(&config)?;
     let kafka = Kafka::new(config.kafka.clone(), &service.metrics).named(&config.sink_name).in_group(&config.group);
     let reachable = service.health.check("kafka");
     let storing = service.health.check("store");
@@ -69,26 +81,30 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     let metrics = SinkMetrics::new(&service.metrics, &config);
     let frame = service.clone();
     service.tasks.spawn_thread("store", TURN_LIMIT, move |heartbeat| {
-        if !prepare(writer.as_mut(), &config, &frame, &storing, &heartbeat)? {
+        let destination = Destination::start(&frame, writer)?;
+        if !prepare(&destination, &config, &frame, &storing, &heartbeat)? {
             return Ok(());
         }
-        store::Store::join(config, kafka, metrics, frame, storing, (writer, slowness))?.run(&heartbeat)
+        let parts = Parts { config, kafka, metrics, service: frame, readiness: storing, slowness };
+        Worker::join(parts, destination)?.run(&heartbeat)
     })?;
     service.finish().await
 }
 
 /// Waits until the destination answers; false where shutdown came first. Blocks.
 fn prepare(
-    writer: &mut dyn Writer,
+    destination: &Destination,
     config: &Config,
     service: &Service,
     storing: &Readiness,
     heartbeat: &Heartbeat,
 ) -> Result<bool, Failure> {
     let mut waiting = None;
+    let mut prepared = destination.ask(|writer| writer.prepare());
     while !service.shutdown.is_cancelled() {
         heartbeat.beat();
-        match writer.prepare() {
+        let Some(answer) = prepared.wait(PREPARE_AGAIN) else { continue };
+        match answer {
             Ok(()) => return Ok(true),
             Err(WriteError::Stop(sentence)) => return Err(Failure::Config(sentence)),
             Err(error) if config.require_healthy => return Err(Failure::Unavailable(error.to_string())),
@@ -101,6 +117,7 @@ fn prepare(
                     waiting = Some(sentence);
                 }
                 std::thread::park_timeout(PREPARE_AGAIN);
+                prepared = destination.ask(|writer| writer.prepare());
             }
         }
     }

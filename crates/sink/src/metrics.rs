@@ -1,5 +1,6 @@
 //! What the sink service shows.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka::dead_letter;
@@ -21,7 +22,7 @@ pub struct SinkMetrics {
     backend: &'static str,
     writes: WriteMetrics,
     /// Ownership, flow and lag.
-    pub group: GroupMetrics,
+    group: Mutex<GroupMetrics>,
     /// Rows waiting for their write.
     pub buffered: IntGauge,
     /// When the write under way began; 0 while there is none.
@@ -79,7 +80,7 @@ impl SinkMetrics {
         Self {
             backend,
             writes: WriteMetrics::new(metrics),
-            group: GroupMetrics::new(metrics, "sink", config.rebalance),
+            group: Mutex::new(GroupMetrics::new(metrics, "sink", config.rebalance)),
             buffered: metrics.int_gauge("wiki_sink_buffer_records", "Rows waiting for their write."),
             write_started: metrics.gauge(
                 "wiki_sink_write_started_timestamp_seconds",
@@ -117,6 +118,11 @@ impl SinkMetrics {
             ),
         }
         .at_zero()
+    }
+
+    /// The group's part.
+    pub fn group(&self) -> MutexGuard<'_, GroupMetrics> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn at_zero(self) -> Self {

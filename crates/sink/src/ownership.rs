@@ -1,142 +1,160 @@
-//! Partitions claimed and given back. A claim locks the position in the destination, under a new epoch.
+//! Who may work: the partitions that the group assigned, claimed in the destination or waiting for that.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use kafka::{Error, GroupMember, Tail, TopicPartition};
-use schema::record::EventHeaders;
-use service::Failure;
-use uuid::Uuid;
+use kafka::{GroupMember, Tail};
 
-use crate::batch::UNKNOWN;
+use crate::context::Source;
+use crate::destination::{Destination, Pending};
 use crate::error::WriteError;
-use crate::writer::{Base, Claim, Position, Writer};
+use crate::position::Owned;
+use crate::recovery::{ClaimError, Request};
+use crate::writer::Position;
 
-/// A partition that this sink owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owned {
-    /// The epoch under which it may be written.
-    pub epoch: i64,
-    /// Sequence number of the next record; `None` where the first one found is taken.
-    pub next_seq: Option<i64>,
-    /// Offset behind the last record stored.
-    pub next_offset: i64,
-    /// Raw offset of the last record taken, for healing.
-    pub last_raw_offset: i64,
-    /// A hole that could not be healed: nothing more is taken.
-    pub is_halted: bool,
-    /// When ingest read the last record taken.
-    pub last_received_at_ms: Option<i64>,
-}
+/// A partition that was dropped, for another owner or in doubt, is claimed again after this, if the group still
+/// assigns it to us: by then a sink that lost it has heard of it.
+const CLAIM_AGAIN: Duration = Duration::from_secs(2);
 
-impl Owned {
-    const fn at(position: &Position) -> Self {
-        Self {
-            epoch: position.epoch,
-            next_seq: position.next_seq,
-            next_offset: position.next_offset,
-            last_raw_offset: position.last_raw_offset,
-            is_halted: false,
-            last_received_at_ms: None,
-        }
-    }
-}
-
-/// What can go wrong with a claim, by what the sink must do.
+/// A claim that is under way.
 #[derive(Debug)]
-pub enum ClaimError {
-    /// Try again.
-    Again(String),
-    /// A person must act.
-    Stop(Failure),
+struct Claiming {
+    request: Request,
+    positions: Pending<Result<Vec<Position>, WriteError>>,
 }
 
-impl From<Error> for ClaimError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Stop(sentence) => Self::Stop(Failure::Runtime(sentence)),
-            doubt @ (Error::Doubt { .. } | Error::TimedOut { .. }) => Self::Again(doubt.sentence()),
+/// The offset from which each claimed partition is read.
+pub type Starts = BTreeMap<i32, i64>;
+
+/// The partitions that the group assigned.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    owned: BTreeMap<i32, Owned>,
+    /// Those that have to be claimed, and since when they wait.
+    unclaimed: BTreeMap<i32, Instant>,
+    claiming: Option<Claiming>,
+    /// The last claim has to be tried again.
+    is_failing: bool,
+}
+
+impl Partitions {
+    /// A claimed partition.
+    #[must_use]
+    pub fn get(&self, partition: i32) -> Option<&Owned> {
+        self.owned.get(&partition)
+    }
+
+    /// A claimed partition, to be changed.
+    pub fn get_mut(&mut self, partition: i32) -> Option<&mut Owned> {
+        self.owned.get_mut(&partition)
+    }
+
+    /// All claimed partitions.
+    pub fn owned(&self) -> impl Iterator<Item = (i32, &Owned)> {
+        self.owned.iter().map(|(partition, owned)| (*partition, owned))
+    }
+
+    /// Their numbers.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<i32> {
+        self.owned.keys().copied().collect()
+    }
+
+    /// Those that wait for their claim.
+    pub fn unclaimed(&self) -> impl Iterator<Item = i32> {
+        self.unclaimed.keys().copied().filter(|partition| !self.owned.contains_key(partition))
+    }
+
+    /// Whether partitions wait because a claim failed.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
+    /// How many a person must act for.
+    #[must_use]
+    pub fn halted(&self) -> usize {
+        self.owned.values().filter(|owned| owned.is_halted).count()
+    }
+
+    /// They were revoked or lost.
+    pub fn forget(&mut self, partitions: &[i32]) {
+        self.owned.retain(|partition, _| !partitions.contains(partition));
+        self.unclaimed.retain(|partition, _| !partitions.contains(partition));
+        self.is_failing &= !self.unclaimed.is_empty();
+    }
+
+    /// A partition is claimed again a little later.
+    pub fn drop_until_claimed(&mut self, partition: i32) {
+        self.owned.remove(&partition);
+        self.unclaimed.insert(partition, Instant::now());
+    }
+
+    /// A partition that was claimed is read from its start now.
+    pub fn is_read(&mut self, partition: i32) {
+        self.unclaimed.remove(&partition);
+    }
+
+    /// Claims partitions, and waits for the answer up to `limit`; it may come later.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; they wait for their claim.
+    pub fn claim(
+        &mut self,
+        partitions: &[i32],
+        source: &Source,
+        (tail, member): (&Tail, &GroupMember),
+        destination: &Destination,
+        limit: Duration,
+    ) -> Result<Option<Starts>, ClaimError> {
+        let now = Instant::now();
+        self.unclaimed.extend(partitions.iter().map(|partition| (*partition, now)));
+        // One at a time: what is not claimed now is claimed when it is over.
+        if self.claiming.is_none() {
+            let request = Request::prepare(source, partitions, tail).inspect_err(|_| self.is_failing = true)?;
+            let made = request.clone();
+            let positions = destination.ask(move |writer| made.make(writer));
+            self.claiming = Some(Claiming { request, positions });
+            return self.claimed((tail, member), limit);
         }
+        Ok(None)
     }
-}
 
-impl From<WriteError> for ClaimError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Stop(sentence) => Self::Stop(Failure::Runtime(sentence)),
-            other @ (WriteError::Retry { .. }
-            | WriteError::TooSlow { .. }
-            | WriteError::Refused(_)
-            | WriteError::Fenced { .. }) => Self::Again(other.to_string()),
-        }
+    /// The answer to the claim that is under way, if it comes within `limit`. Partitions that were revoked meanwhile are
+    /// not in it.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; they wait for their next claim.
+    pub fn claimed(
+        &mut self,
+        (tail, member): (&Tail, &GroupMember),
+        limit: Duration,
+    ) -> Result<Option<Starts>, ClaimError> {
+        let Some(positions) = self.claiming.as_ref().and_then(|claiming| claiming.positions.wait(limit)) else {
+            return Ok(None);
+        };
+        let Some(Claiming { request, .. }) = self.claiming.take() else { return Ok(None) };
+        let begun = positions.map_err(ClaimError::from).and_then(|positions| request.begin(&positions, tail, member));
+        self.is_failing = begun.is_err();
+        let now = Instant::now();
+        self.unclaimed.values_mut().for_each(|since| *since = now);
+        let mut begun = begun?;
+        begun.retain(|partition, _| self.unclaimed.contains_key(partition));
+        let starts = begun.iter().map(|(partition, (_, start))| (*partition, *start)).collect();
+        self.owned.extend(begun.into_iter().map(|(partition, (owned, _))| (partition, owned)));
+        Ok(Some(starts))
     }
-}
 
-/// The topic that is stored.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Its name.
-    pub topic: String,
-    /// Its id.
-    pub topic_id: Uuid,
-    /// Who stores it.
-    pub owner: String,
-}
+    /// Whether a claim is under way.
+    #[must_use]
+    pub const fn is_claiming(&self) -> bool {
+        self.claiming.is_some()
+    }
 
-/// Claims partitions and gives where each goes on.
-///
-/// # Errors
-/// [`ClaimError`]; nothing was claimed.
-pub fn claim(
-    source: &Source,
-    partitions: &[i32],
-    writer: &mut dyn Writer,
-    tail: &Tail,
-    member: &GroupMember,
-) -> Result<BTreeMap<i32, (Owned, i64)>, ClaimError> {
-    let mut claims = Vec::new();
-    let mut bounds = BTreeMap::new();
-    for partition in partitions {
-        let found = tail.bounds(&source.topic, *partition)?;
-        let base = base(source, *partition, found.start, tail)?;
-        bounds.insert(*partition, found);
-        let (topic, topic_id, owner) = (source.topic.as_str(), source.topic_id, source.owner.as_str());
-        claims.push(Claim { topic, topic_id, partition: *partition, owner, base });
+    /// Those whose claim is due.
+    #[must_use]
+    pub fn due(&self) -> Vec<i32> {
+        let due = self.unclaimed.iter().filter(|(_, since)| since.elapsed() >= CLAIM_AGAIN);
+        due.map(|(partition, _)| *partition).collect()
     }
-    let positions = writer.claim(&claims)?;
-    let mut owned = BTreeMap::new();
-    for (partition, position) in partitions.iter().zip(positions) {
-        let mut taken = Owned::at(&position);
-        if taken.next_seq.is_none() {
-            let at = TopicPartition { topic: source.topic.clone(), partition: *partition };
-            if let Some((_, offset, _)) = member.committed(&[at])?.first() {
-                taken.next_offset = *offset;
-            }
-        }
-        let Some(found) = bounds.get(partition) else { continue };
-        // Until the claim was made the owner before us may have stored what came since we looked.
-        let is_cut = taken.next_offset > found.end && taken.next_offset > tail.bounds(&source.topic, *partition)?.end;
-        if is_cut {
-            return Err(ClaimError::Stop(Failure::Runtime(format!(
-                "{} partition {partition} ends at offset {}, but {} is due next: the topic was cut or made anew; \
-                 restore it, or give the sink a fresh destination",
-                source.topic, found.end, taken.next_offset
-            ))));
-        }
-        // What retention took before it was stored shows as a hole, and is healed from the raw topic.
-        let start = taken.next_offset.max(found.start);
-        owned.insert(*partition, (taken, start));
-    }
-    Ok(owned)
-}
-
-/// Where a partition begins for a destination that never saw it: with 0, with the first record that is left, or, where
-/// none is left, with the first that comes.
-fn base(source: &Source, partition: i32, start: i64, tail: &Tail) -> Result<Base, ClaimError> {
-    if start == 0 {
-        return Ok(Base { seq: 0, offset: 0 });
-    }
-    // What others wrote there is stepped over.
-    let first = tail.first_own_record(&source.topic, partition, start, EventHeaders::is_on)?;
-    let headers = first.as_ref().and_then(|first| EventHeaders::read(first).ok());
-    Ok(Base { seq: headers.map_or(UNKNOWN, |headers| headers.seq), offset: start })
 }

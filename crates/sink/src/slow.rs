@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Edits of one write, while slowed.
-pub const ROWS: u32 = 2;
+pub const ROWS: usize = 2;
 /// What each write takes longer, while slowed. Below everything that the consumer group waits for.
 pub const PAUSE: Duration = Duration::from_millis(400);
 

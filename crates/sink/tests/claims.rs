@@ -5,8 +5,9 @@ use kafka::topics::{Keep, Wanted};
 use kafka::{FencedWriter, Kafka, KafkaConfig, Outgoing, Rebalancing};
 use service::Metrics;
 use sink::batch::Batch;
+use sink::context::Source;
 use sink::error::WriteError;
-use sink::ownership::{self, ClaimError, Source};
+use sink::recovery::{ClaimError, Request};
 use sink::writer::{Claim, Place, Position, Rejected, Writer, Written};
 use uuid::Uuid;
 
@@ -65,10 +66,15 @@ fn what_another_sink_stored_while_we_claimed_is_not_taken_for_a_topic_that_was_c
 
     // Three records and a marker, twice: the last record stands at 6.
     let mut destination = Overtaken { topic, next_offset: 7 };
-    let claimed = ownership::claim(&source, &[0], &mut destination, &tail, &member).unwrap();
-    assert_eq!(claimed[&0].1, 7, "it goes on behind what the other stored");
+    let claim = |destination: &mut Overtaken| {
+        let request = Request::prepare(&source, &[0], &tail)?;
+        let positions = request.make(destination)?;
+        request.begin(&positions, &tail, &member)
+    };
+    let claimed = claim(&mut destination).unwrap();
+    assert_eq!(claimed[&0].1, 7, "it continues behind what the other stored");
 
     destination.next_offset = 1_000;
-    let refused = ownership::claim(&source, &[0], &mut destination, &tail, &member);
+    let refused = claim(&mut destination);
     assert!(matches!(refused, Err(ClaimError::Stop(_))), "a topic that was cut is still found: {refused:?}");
 }

@@ -8,23 +8,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-    SyncGroupRequest, SyncGroupResponse, join_group_response::JoinGroupResponseMember,
-    leave_group_response::MemberResponse,
-};
+use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, join_group_response::JoinGroupResponseMember};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Client, MemberClaim};
-use crate::state::{Shared, millis};
+use crate::time::millis;
 
 /// How long a member that was only named may take to join with its name.
-const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait of one join or sync, whatever the members ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     #[default]
     Empty,
     /// Waiting for every member to join the new round.
@@ -40,25 +36,25 @@ enum Phase {
 pub(crate) struct Member {
     pub(crate) client: Client,
     pub(crate) assignment: Bytes,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
     /// Name and metadata per assignment strategy, most wanted first.
-    protocols: Vec<(StrBytes, Bytes)>,
-    last_seen: Instant,
-    joined: bool,
+    pub(crate) protocols: Vec<(StrBytes, Bytes)>,
+    pub(crate) last_seen: Instant,
+    pub(crate) joined: bool,
 }
 
 /// One classic group.
 #[derive(Debug, Default)]
 pub(crate) struct ClassicGroup {
-    phase: Phase,
-    generation: i32,
-    protocol_type: StrBytes,
-    protocol: StrBytes,
-    leader: StrBytes,
-    members: BTreeMap<StrBytes, Member>,
+    pub(crate) phase: Phase,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: StrBytes,
+    pub(crate) protocol: StrBytes,
+    pub(crate) leader: StrBytes,
+    pub(crate) members: BTreeMap<StrBytes, Member>,
     /// Named, not yet joined.
-    pending: BTreeMap<StrBytes, Instant>,
+    pub(crate) pending: BTreeMap<StrBytes, Instant>,
 }
 
 impl ClassicGroup {
@@ -102,7 +98,7 @@ impl ClassicGroup {
     }
 
     /// Finds a member of the present generation and notes that it lives.
-    fn seen(&mut self, id: &StrBytes, generation: i32) -> Result<&mut Member, ResponseError> {
+    pub(crate) fn seen(&mut self, id: &StrBytes, generation: i32) -> Result<&mut Member, ResponseError> {
         let current = self.generation;
         let member = self.members.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
         if generation != current {
@@ -112,7 +108,7 @@ impl ClassicGroup {
         Ok(member)
     }
 
-    fn begin_round(&mut self) {
+    pub(crate) fn begin_round(&mut self) {
         if self.members.is_empty() {
             self.phase = Phase::Empty;
             self.generation += 1;
@@ -126,7 +122,7 @@ impl ClassicGroup {
     }
 
     /// Ends the round if every member has joined, or if its time is over, without those that have not.
-    fn complete_round(&mut self, now: Instant) -> bool {
+    pub(crate) fn complete_round(&mut self, now: Instant) -> bool {
         let Phase::Joining { deadline } = self.phase else { return false };
         if now >= deadline {
             self.members.retain(|_, member| member.joined);
@@ -153,7 +149,7 @@ impl ClassicGroup {
     }
 
     /// The first strategy of the first member that all members know.
-    fn elect_protocol(&self) -> StrBytes {
+    pub(crate) fn elect_protocol(&self) -> StrBytes {
         let known_to_all =
             |name: &StrBytes| self.members.values().all(|member| member.protocols.iter().any(|known| known.0 == *name));
         let mut candidates = self.members.values().flat_map(|member| &member.protocols).map(|known| &known.0);
@@ -161,7 +157,12 @@ impl ClassicGroup {
     }
 
     /// Takes a member in, or notes that it joined again; says whether the present generation still fits it.
-    fn admit(&mut self, id: &StrBytes, request: &JoinGroupRequest, client: &Client) -> Result<bool, ResponseError> {
+    pub(crate) fn admit(
+        &mut self,
+        id: &StrBytes,
+        request: &JoinGroupRequest,
+        client: &Client,
+    ) -> Result<bool, ResponseError> {
         let protocols: Vec<(StrBytes, Bytes)> =
             request.protocols.iter().map(|protocol| (protocol.name.clone(), protocol.metadata.clone())).collect();
         if protocols.is_empty() || (!self.members.is_empty() && request.protocol_type != self.protocol_type) {
@@ -203,7 +204,7 @@ impl ClassicGroup {
         Ok(false)
     }
 
-    fn joined(&self, id: &StrBytes) -> JoinGroupResponse {
+    pub(crate) fn joined(&self, id: &StrBytes) -> JoinGroupResponse {
         let members = if self.leader == *id {
             let describe = |(id, member): (&StrBytes, &Member)| {
                 JoinGroupResponseMember::default().with_member_id(id.clone()).with_metadata(self.metadata_of(member))
@@ -221,7 +222,7 @@ impl ClassicGroup {
             .with_members(members)
     }
 
-    fn remove(&mut self, id: &StrBytes) -> Result<(), ResponseError> {
+    pub(crate) fn remove(&mut self, id: &StrBytes) -> Result<(), ResponseError> {
         self.pending.remove(id);
         self.members.remove(id).ok_or(ResponseError::UnknownMemberId)?;
         self.begin_round();
@@ -239,132 +240,4 @@ impl ClassicGroup {
         }
         self.complete_round(now)
     }
-}
-
-/// Joins, and waits until the round is complete.
-pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, client: &Client) -> JoinGroupResponse {
-    let failed = |error: ResponseError, id: &StrBytes| {
-        JoinGroupResponse::default()
-            .with_error_code(error.code())
-            .with_generation_id(-1)
-            .with_protocol_name(Some(StrBytes::new()))
-            .with_member_id(id.clone())
-    };
-    let mut state = shared.lock();
-    let mut id = request.member_id.clone();
-    if id.is_empty() {
-        id = state.groups.name_member(client);
-        match state.groups.classic(&request.group_id) {
-            Err(error) => return failed(error, &id),
-            Ok(group) => group.pending.insert(id.clone(), Instant::now()),
-        };
-        if version >= 4 {
-            return failed(ResponseError::MemberIdRequired, &id);
-        }
-    }
-    let admitted = state.groups.classic(&request.group_id).and_then(|group| {
-        let from = group.generation;
-        group.admit(&id, request, client).map(|settled| (settled, from))
-    });
-    let (settled, from) = match admitted {
-        Ok(admitted) => admitted,
-        Err(error) => return failed(error, &id),
-    };
-    shared.wake();
-    let deadline = Instant::now() + LONGEST_WAIT;
-    loop {
-        let group = match state.groups.classic(&request.group_id) {
-            Ok(group) => group,
-            Err(error) => return failed(error, &id),
-        };
-        if !group.members.contains_key(&id) {
-            return failed(ResponseError::UnknownMemberId, &id);
-        }
-        if settled || group.generation > from {
-            return group.joined(&id);
-        }
-        let (next, waiting) = shared.wait(state, deadline);
-        if !waiting {
-            return failed(ResponseError::RebalanceInProgress, &id);
-        }
-        state = next;
-    }
-}
-
-/// Takes the leader's assignment, and waits for it otherwise.
-pub(crate) fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupResponse {
-    let failed = |error: ResponseError| SyncGroupResponse::default().with_error_code(error.code());
-    let mut state = shared.lock();
-    let deadline = Instant::now() + LONGEST_WAIT;
-    let mut assignments: BTreeMap<StrBytes, Bytes> =
-        request.assignments.into_iter().map(|given| (given.member_id, given.assignment)).collect();
-    loop {
-        let group = match state.groups.classic(&request.group_id) {
-            Ok(group) => group,
-            Err(error) => return failed(error),
-        };
-        if let Err(error) = group.seen(&request.member_id, request.generation_id) {
-            return failed(error);
-        }
-        match group.phase {
-            Phase::Empty => return failed(ResponseError::UnknownMemberId),
-            Phase::Joining { .. } => return failed(ResponseError::RebalanceInProgress),
-            Phase::Syncing if group.leader == request.member_id => {
-                for (id, member) in &mut group.members {
-                    member.assignment = assignments.remove(id).unwrap_or_default();
-                }
-                group.phase = Phase::Stable;
-                shared.wake();
-            }
-            Phase::Stable => {
-                let assignment = group.members.get(&request.member_id).map(|member| member.assignment.clone());
-                return SyncGroupResponse::default()
-                    .with_protocol_type(Some(group.protocol_type.clone()))
-                    .with_protocol_name(Some(group.protocol.clone()))
-                    .with_assignment(assignment.unwrap_or_default());
-            }
-            Phase::Syncing => {
-                let (next, waiting) = shared.wait(state, deadline);
-                if !waiting {
-                    return failed(ResponseError::RebalanceInProgress);
-                }
-                state = next;
-            }
-        }
-    }
-}
-
-/// Says whether a member should join again.
-pub(crate) fn heartbeat(shared: &Shared, request: &HeartbeatRequest) -> HeartbeatResponse {
-    let mut state = shared.lock();
-    let result = state.groups.classic(&request.group_id).and_then(|group| {
-        let phase = group.phase;
-        group.seen(&request.member_id, request.generation_id)?;
-        if matches!(phase, Phase::Joining { .. }) { Err(ResponseError::RebalanceInProgress) } else { Ok(()) }
-    });
-    HeartbeatResponse::default().with_error_code(result.err().map_or(0, |error| error.code()))
-}
-
-/// Removes members that say goodbye.
-pub(crate) fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
-    let mut state = shared.lock();
-    let mut remove = |id: &StrBytes| {
-        let removed = state.groups.classic(&request.group_id).and_then(|group| group.remove(id));
-        removed.err().map_or(0, |error| error.code())
-    };
-    let response = if version < 3 {
-        LeaveGroupResponse::default().with_error_code(remove(&request.member_id))
-    } else {
-        let members = request.members.into_iter().map(|member| {
-            let code = remove(&member.member_id);
-            MemberResponse::default()
-                .with_member_id(member.member_id)
-                .with_group_instance_id(member.group_instance_id)
-                .with_error_code(code)
-        });
-        LeaveGroupResponse::default().with_members(members.collect())
-    };
-    drop(state);
-    shared.wake();
-    response
 }

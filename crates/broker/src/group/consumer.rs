@@ -7,51 +7,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, TopicName,
-    consumer_group_describe_response::{
-        Assignment as DescribedAssignment, DescribedGroup, Member as DescribedMember,
-        TopicPartitions as DescribedPartitions,
-    },
-    consumer_group_heartbeat_response::{Assignment, TopicPartitions},
-};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{Client, Group, MemberClaim};
-use crate::state::{Shared, State, Topics};
+use super::{Client, MemberClaim};
+use crate::catalog::Topics;
 
-const LEAVE_EPOCH: i32 = -1;
-const STATIC_LEAVE_EPOCH: i32 = -2;
+pub(crate) const LEAVE_EPOCH: i32 = -1;
+pub(crate) const STATIC_LEAVE_EPOCH: i32 = -2;
 
-type Partitions = BTreeSet<(Uuid, i32)>;
+pub(crate) type Partitions = BTreeSet<(Uuid, i32)>;
 
 #[derive(Debug)]
-struct Member {
-    client: Client,
-    subscribed: BTreeSet<StrBytes>,
-    epoch: i32,
-    previous_epoch: i32,
+pub(crate) struct Member {
+    pub(crate) client: Client,
+    pub(crate) subscribed: BTreeSet<StrBytes>,
+    pub(crate) epoch: i32,
+    pub(crate) previous_epoch: i32,
     /// What the broker wants it to own in the end.
-    target: Partitions,
+    pub(crate) target: Partitions,
     /// What it was told to own.
-    granted: Partitions,
+    pub(crate) granted: Partitions,
     /// What it was told to give up and may still own.
-    leaving: Partitions,
-    last_seen: Instant,
-    session_timeout: Duration,
+    pub(crate) leaving: Partitions,
+    pub(crate) last_seen: Instant,
+    pub(crate) session_timeout: Duration,
     /// Whether its next answer has to carry its assignment.
-    untold: bool,
+    pub(crate) untold: bool,
 }
 
 /// One KIP-848 group.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerGroup {
-    epoch: i32,
-    members: BTreeMap<StrBytes, Member>,
+    pub(crate) epoch: i32,
+    pub(crate) members: BTreeMap<StrBytes, Member>,
     /// Partitions per topic as of the last target assignment.
-    topics: BTreeMap<StrBytes, (Uuid, usize)>,
+    pub(crate) topics: BTreeMap<StrBytes, (Uuid, usize)>,
 }
 
 impl ConsumerGroup {
@@ -64,7 +55,7 @@ impl ConsumerGroup {
     }
 
     /// The state with members in view: reconciling while one still follows.
-    fn described_state(&self) -> &'static str {
+    pub(crate) fn described_state(&self) -> &'static str {
         let settled = |member: &Member| member.granted == member.target && member.leaving.is_empty();
         if self.members.values().all(settled) { self.state_name() } else { "Reconciling" }
     }
@@ -75,7 +66,7 @@ impl ConsumerGroup {
     }
 
     /// Raises the epoch and computes who shall own what: even, and with as few moves as can be.
-    fn assign(&mut self, topics: &Topics) {
+    pub(crate) fn assign(&mut self, topics: &Topics) {
         self.epoch += 1;
         self.topics = topics.iter().map(|(name, topic)| (name.clone(), (topic.id, topic.partitions.len()))).collect();
         let mut targets: BTreeMap<StrBytes, Partitions> =
@@ -129,7 +120,7 @@ impl ConsumerGroup {
     }
 
     /// Whether a subscribed topic came, went or grew since the target was computed.
-    fn is_outdated(&self, topics: &Topics) -> bool {
+    pub(crate) fn is_outdated(&self, topics: &Topics) -> bool {
         let subscribed: BTreeSet<&StrBytes> = self.members.values().flat_map(|member| &member.subscribed).collect();
         subscribed.into_iter().any(|name| {
             let present = topics.get(name).map(|topic| (topic.id, topic.partitions.len()));
@@ -138,7 +129,7 @@ impl ConsumerGroup {
     }
 
     /// Brings one member nearer to its target.
-    fn reconcile(&mut self, id: &StrBytes, owned: Option<&Partitions>) {
+    pub(crate) fn reconcile(&mut self, id: &StrBytes, owned: Option<&Partitions>) {
         let held_by_others: Partitions = self
             .members
             .iter()
@@ -187,140 +178,4 @@ impl ConsumerGroup {
         }
         lost
     }
-}
-
-/// Joins, follows, leaves: all in one request.
-pub(crate) fn heartbeat(
-    shared: &Shared,
-    request: &ConsumerGroupHeartbeatRequest,
-    client: &Client,
-) -> ConsumerGroupHeartbeatResponse {
-    let mut state = shared.lock();
-    let interval = i32::try_from(shared.config.heartbeat_interval.as_millis()).unwrap_or(i32::MAX);
-    let answer = ConsumerGroupHeartbeatResponse::default().with_heartbeat_interval_ms(interval);
-    match follow(&mut state, request, client, shared.config.session_timeout) {
-        Ok(response) => {
-            shared.wake();
-            response.with_heartbeat_interval_ms(interval)
-        }
-        Err(error) => answer
-            .with_error_code(error.code())
-            .with_error_message(Some(StrBytes::from_string(error.to_string())))
-            .with_member_id(Some(request.member_id.clone())),
-    }
-}
-
-fn follow(
-    state: &mut State,
-    request: &ConsumerGroupHeartbeatRequest,
-    client: &Client,
-    session_timeout: Duration,
-) -> Result<ConsumerGroupHeartbeatResponse, ResponseError> {
-    let named = request.member_id.is_empty().then(|| state.groups.name_member(client));
-    let State { topics, groups, .. } = state;
-    let group = groups.consumer(&request.group_id)?;
-    let id = named.unwrap_or_else(|| request.member_id.clone());
-    let answer = ConsumerGroupHeartbeatResponse::default().with_member_id(Some(id.clone()));
-    if matches!(request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
-        group.members.remove(&id).ok_or(ResponseError::UnknownMemberId)?;
-        group.assign(topics);
-        return Ok(answer.with_member_epoch(request.member_epoch));
-    }
-    let joins = request.member_epoch == 0;
-    if joins {
-        let member = Member {
-            client: client.clone(),
-            subscribed: BTreeSet::new(),
-            epoch: 0,
-            previous_epoch: 0,
-            target: Partitions::new(),
-            granted: Partitions::new(),
-            leaving: Partitions::new(),
-            last_seen: Instant::now(),
-            session_timeout,
-            untold: true,
-        };
-        group.members.insert(id.clone(), member);
-    }
-    let member = group.members.get_mut(&id).ok_or(ResponseError::UnknownMemberId)?;
-    let fits = [member.epoch, member.previous_epoch].contains(&request.member_epoch);
-    if !joins && !fits {
-        return Err(ResponseError::FencedMemberEpoch);
-    }
-    member.last_seen = Instant::now();
-    let subscribed: Option<BTreeSet<StrBytes>> =
-        request.subscribed_topic_names.as_ref().map(|names| names.iter().map(|name| name.0.clone()).collect());
-    let resubscribed = subscribed.is_some_and(|names| {
-        let changed = names != member.subscribed;
-        member.subscribed = names;
-        changed
-    });
-    if joins || resubscribed || group.is_outdated(topics) {
-        group.assign(topics);
-    }
-    let owned: Option<Partitions> = request.topic_partitions.as_ref().map(|owned| {
-        owned.iter().flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic_id, *partition))).collect()
-    });
-    group.reconcile(&id, owned.as_ref());
-    let member = group.members.get_mut(&id).ok_or(ResponseError::UnknownMemberId)?;
-    // A full request asks for a full answer.
-    let tell = member.untold || request.topic_partitions.is_some() && request.subscribed_topic_names.is_some();
-    member.untold = false;
-    let assignment = tell.then(|| Assignment::default().with_topic_partitions(grouped(&member.granted)));
-    Ok(answer.with_member_epoch(member.epoch).with_assignment(assignment))
-}
-
-fn grouped(partitions: &Partitions) -> Vec<TopicPartitions> {
-    by_topic(partitions)
-        .into_iter()
-        .map(|(id, partitions)| TopicPartitions::default().with_topic_id(id).with_partitions(partitions))
-        .collect()
-}
-
-fn by_topic(partitions: &Partitions) -> BTreeMap<Uuid, Vec<i32>> {
-    let mut by_topic: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
-    for (id, partition) in partitions {
-        by_topic.entry(*id).or_default().push(*partition);
-    }
-    by_topic
-}
-
-/// KIP-848 groups with what each member owns and shall own.
-pub(crate) fn describe(shared: &Shared, request: ConsumerGroupDescribeRequest) -> ConsumerGroupDescribeResponse {
-    let state = shared.lock();
-    let named = |partitions: &Partitions| {
-        let topics = by_topic(partitions).into_iter().map(|(id, partitions)| {
-            let name = state.topics.by_id(id).map_or_else(StrBytes::new, |(name, _)| name.clone());
-            DescribedPartitions::default()
-                .with_topic_id(id)
-                .with_topic_name(TopicName(name))
-                .with_partitions(partitions)
-        });
-        DescribedAssignment::default().with_topic_partitions(topics.collect())
-    };
-    let groups = request.group_ids.into_iter().map(|id| {
-        let answer = DescribedGroup::default().with_authorized_operations(i32::MIN);
-        let Some(Group::Consumer(group)) = state.groups.by_id.get(&id.0) else {
-            return answer.with_group_id(id).with_error_code(ResponseError::GroupIdNotFound.code());
-        };
-        let members = group.members.iter().map(|(id, member)| {
-            DescribedMember::default()
-                .with_member_id(id.clone())
-                .with_member_epoch(member.epoch)
-                .with_client_id(member.client.id.clone())
-                .with_client_host(member.client.host.clone())
-                .with_subscribed_topic_names(member.subscribed.iter().cloned().map(TopicName).collect())
-                .with_assignment(named(&member.granted))
-                .with_target_assignment(named(&member.target))
-                .with_member_type(1)
-        });
-        answer
-            .with_group_id(id)
-            .with_group_state(StrBytes::from_static_str(group.described_state()))
-            .with_group_epoch(group.epoch)
-            .with_assignment_epoch(group.epoch)
-            .with_assignor_name(StrBytes::from_static_str("uniform"))
-            .with_members(members.collect())
-    });
-    ConsumerGroupDescribeResponse::default().with_groups(groups.collect())
 }

@@ -2,22 +2,14 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
-pub(crate) mod offsets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
-    ListGroupsRequest, ListGroupsResponse,
-    delete_groups_response::DeletableGroupResult,
-    describe_groups_response::{DescribedGroup, DescribedGroupMember},
-    list_groups_response::ListedGroup,
-};
+use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
 
-use crate::state::Shared;
 use classic::ClassicGroup;
 use consumer::ConsumerGroup;
 
@@ -52,14 +44,14 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_empty(),
             Self::Consumer(group) => group.is_empty(),
         }
     }
 
-    fn state_name(&self) -> &'static str {
+    pub(crate) fn state_name(&self) -> &'static str {
         match self {
             Self::Classic(group) => group.state_name(),
             Self::Consumer(group) => group.state_name(),
@@ -70,20 +62,20 @@ impl Group {
 /// All groups and all committed offsets.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    by_id: BTreeMap<StrBytes, Group>,
-    offsets: HashMap<StrBytes, BTreeMap<(StrBytes, i32), CommittedOffset>>,
-    members_named: u64,
+    pub(crate) by_id: BTreeMap<StrBytes, Group>,
+    pub(crate) offsets: HashMap<StrBytes, BTreeMap<(StrBytes, i32), CommittedOffset>>,
+    pub(crate) members_named: u64,
 }
 
 impl Groups {
     /// A new member's id; unlike a random one it tells in the log who came first.
-    fn name_member(&mut self, client: &Client) -> StrBytes {
+    pub(crate) fn name_member(&mut self, client: &Client) -> StrBytes {
         self.members_named += 1;
         StrBytes::from_string(format!("{}-{:06}-{}", client.id.as_str(), self.members_named, uuid::Uuid::new_v4()))
     }
 
     /// The classic group of this id. One that still has members of the other protocol is refused.
-    fn classic(&mut self, id: &StrBytes) -> Result<&mut ClassicGroup, ResponseError> {
+    pub(crate) fn classic(&mut self, id: &StrBytes) -> Result<&mut ClassicGroup, ResponseError> {
         let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
         if let Group::Consumer(other) = group
             && other.is_empty()
@@ -97,7 +89,7 @@ impl Groups {
     }
 
     /// The KIP-848 group of this id, likewise.
-    fn consumer(&mut self, id: &StrBytes) -> Result<&mut ConsumerGroup, ResponseError> {
+    pub(crate) fn consumer(&mut self, id: &StrBytes) -> Result<&mut ConsumerGroup, ResponseError> {
         let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
         if let Group::Classic(other) = group
             && other.is_empty()
@@ -122,7 +114,7 @@ impl Groups {
         }
     }
 
-    fn has_members(&self, group: &GroupId) -> bool {
+    pub(crate) fn has_members(&self, group: &GroupId) -> bool {
         self.by_id.get(&group.0).is_some_and(|group| !group.is_empty())
     }
 
@@ -144,71 +136,4 @@ impl Groups {
         }
         moved
     }
-}
-
-/// Groups with their state and type.
-pub(crate) fn list(shared: &Shared, request: &ListGroupsRequest) -> ListGroupsResponse {
-    let state = shared.lock();
-    let admits = |filter: &[StrBytes], value: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(value))
-    };
-    let mut groups = Vec::new();
-    for (id, group) in &state.groups.by_id {
-        let (kind, protocol_type) = match group {
-            Group::Classic(group) => ("classic", group.protocol_type()),
-            Group::Consumer(_) => ("consumer", StrBytes::from_static_str("consumer")),
-        };
-        if admits(&request.states_filter, group.state_name()) && admits(&request.types_filter, kind) {
-            groups.push(
-                ListedGroup::default()
-                    .with_group_id(GroupId(id.clone()))
-                    .with_protocol_type(protocol_type)
-                    .with_group_state(StrBytes::from_static_str(group.state_name()))
-                    .with_group_type(StrBytes::from_static_str(kind)),
-            );
-        }
-    }
-    ListGroupsResponse::default().with_groups(groups)
-}
-
-/// Classic groups with their members; others are "dead" in this request, as on Kafka.
-pub(crate) fn describe(shared: &Shared, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let state = shared.lock();
-    let groups = request.groups.into_iter().map(|id| {
-        let answer = DescribedGroup::default().with_authorized_operations(i32::MIN);
-        let Some(Group::Classic(group)) = state.groups.by_id.get(&id.0) else {
-            return answer.with_group_id(id).with_group_state(StrBytes::from_static_str("Dead"));
-        };
-        let members = group.members().map(|(member_id, member)| {
-            DescribedGroupMember::default()
-                .with_member_id(member_id.clone())
-                .with_client_id(member.client.id.clone())
-                .with_client_host(member.client.host.clone())
-                .with_member_metadata(group.metadata_of(member))
-                .with_member_assignment(member.assignment.clone())
-        });
-        answer
-            .with_group_id(id)
-            .with_group_state(StrBytes::from_static_str(group.state_name()))
-            .with_protocol_type(group.protocol_type())
-            .with_protocol_data(group.protocol().clone())
-            .with_members(members.collect())
-    });
-    DescribeGroupsResponse::default().with_groups(groups.collect())
-}
-
-/// Deletes empty groups with their offsets.
-pub(crate) fn delete(shared: &Shared, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
-    let mut state = shared.lock();
-    let results = request.groups_names.into_iter().map(|id| {
-        let groups = &mut state.groups;
-        let code = if groups.has_members(&id) {
-            ResponseError::NonEmptyGroup.code()
-        } else {
-            let known = groups.by_id.remove(&id.0).is_some() | groups.offsets.remove(&id.0).is_some();
-            if known { 0 } else { ResponseError::GroupIdNotFound.code() }
-        };
-        DeletableGroupResult::default().with_group_id(id).with_error_code(code)
-    });
-    DeleteGroupsResponse::default().with_results(results.collect())
 }

@@ -9,9 +9,9 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("schema", &[]),
     ("service", &["axum", "prometheus", "tokio"]),
     ("kafka", &["schema", "service", "rdkafka", "prometheus", "tokio"]),
-    ("ingest", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "reqwest"]),
-    ("enricher", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio"]),
-    ("sink", &["schema", "service", "kafka", "rdkafka", "prometheus", "tokio", "rusqlite", "postgres"]),
+    ("ingest", &["schema", "service", "kafka", "prometheus", "tokio", "reqwest"]),
+    ("enricher", &["schema", "service", "kafka", "prometheus"]),
+    ("sink", &["schema", "service", "kafka", "prometheus", "tokio", "rusqlite", "postgres"]),
     ("console", &["schema", "service", "kafka", "axum", "rdkafka", "prometheus", "tokio"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 const WATCHED: [&str; 7] = ["axum", "prometheus", "tokio", "rdkafka", "reqwest", "rusqlite", "postgres"];
 const MAX_LINES: usize = 500;
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
@@ -68,7 +68,7 @@ fn crates_know_only_what_the_architecture_allows() {
     }
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

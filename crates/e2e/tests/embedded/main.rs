@@ -13,6 +13,7 @@ mod contrast;
 mod demo;
 mod doctor;
 mod guard;
+mod guard_modules;
 mod kill;
 mod page_api;
 mod recorded;

@@ -1,4 +1,4 @@
-//! A standby of ingest, and a hole that heals; replicas under load stand in `apache_kafka`.
+//! A standby of ingest, and a hole that is repaired; replicas under load are in `apache_kafka`.
 
 use std::time::Duration;
 
@@ -74,17 +74,20 @@ fn with_a_sink_that_was_away() -> (Pipeline, usize) {
     (pipeline, checker::rows(&table))
 }
 
-fn expect_healed(pipeline: &mut Pipeline) {
+fn expect_repaired(pipeline: &mut Pipeline) {
     let table = pipeline.table();
     wait_until("every edit is stored", LIMIT, || {
         pipeline.expect_all_alive();
         checker::rows(&table) == EDITS
     });
     let logs = pipeline.logs("sink-1");
-    assert!(logs.iter().any(|line| line["message"] == "healed"), "the table was healed from the raw topic");
+    assert!(
+        logs.iter().any(|line| line["message"] == "a hole is repaired"),
+        "the table was repaired from the raw topic"
+    );
     let ids = checker::made(pipeline.simulator, "edit");
     let rows = e2e::recorded::stored(&table);
-    assert!(ids.iter().eq(rows.keys()), "the healed table holds exactly what was made");
+    assert!(ids.iter().eq(rows.keys()), "the repaired table holds exactly what was made");
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn a_hole_in_the_topic_is_healed_from_the_raw_one() {
     let left = enriched(&pipeline);
     assert!(left < 2_000 && stored + left < EDITS, "there are holes: {stored} stored, {left} left");
     pipeline.start_service("sink-1");
-    expect_healed(&mut pipeline);
+    expect_repaired(&mut pipeline);
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn a_hole_that_the_raw_topic_does_not_hold_either_halts_its_partition_and_says_s
     wait_until("the sink says what halted it", LIMIT, || {
         pipeline.expect_all_alive();
         let said = pipeline.readiness("sink-1");
-        said.is_some_and(|(ready, said)| !ready && said.contains("a hole that cannot be healed halted 6 partitions"))
+        said.is_some_and(|(ready, said)| !ready && said.contains("a hole that cannot be repaired halted 6 partitions"))
     });
     assert_eq!(pipeline.metric("sink-1", "wiki_sink_sequence_holes_total"), Some(6.0), "each hole is met once");
     assert_eq!(checker::rows(&pipeline.table()), stored, "nothing behind a hole is stored");
@@ -139,7 +142,7 @@ fn overtaken_by_retention(rebalance: &'static str) {
     wait_until("all is enriched", LIMIT, || enriched(&pipeline) == EDITS);
     delete_most(&pipeline, "wikipedia-events");
     drop(lock);
-    expect_healed(&mut pipeline);
+    expect_repaired(&mut pipeline);
 }
 
 #[test]

@@ -6,5 +6,6 @@
 mod deploy;
 mod page;
 mod postgres;
+mod slow_postgres;
 mod top;
 mod tutorial;

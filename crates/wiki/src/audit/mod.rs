@@ -1,14 +1,16 @@
 //! Compares what was made, published, enriched and stored.
 
+mod ids;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use kafka::{BorrowedRecord, Kafka, KafkaConfig, Tail};
+use schema::Topics;
 use schema::gap::GapStatus;
 use schema::record::{CE_ID, EventHeaders, HeaderSource as _, SEQ, SeqBase};
 use serde::Serialize;
@@ -16,6 +18,8 @@ use serde_json::json;
 use service::{Failure, Metrics};
 use sink::config::WriterKind;
 use sink::writers::postgres::connection::DatabaseConfig;
+
+use ids::{Found, Ids, Place, Seen};
 pub(crate) use table::Table;
 
 use crate::gaps;
@@ -25,6 +29,8 @@ use crate::progress;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What was published within this may still be on its way into the table.
 const UNDER_WAY: Duration = Duration::from_secs(15);
+/// Places of a sequence that is not dense, at most.
+const MOST_LOOSE: usize = 5;
 const DEAD_LETTER_ORIGIN: &str = "__connect.errors.topic";
 
 /// Options of `wiki audit`.
@@ -111,6 +117,28 @@ impl Report {
 }
 
 impl Report {
+    /// Counts one id, with all that was found of it.
+    fn count(&mut self, seen: &Seen, knows_made: bool, is_accepted: impl Fn(&Place) -> bool) {
+        self.raw += usize::from(seen.raw > 0);
+        self.enriched += usize::from(seen.enriched > 0);
+        self.stored += usize::from(seen.stored > 0);
+        self.aged += usize::from(seen.is_aged);
+        self.double += seen.repeats();
+        let is_expected = if knows_made { seen.made.is_some() } else { seen.raw > 0 };
+        if is_expected && seen.stored == 0 && !seen.is_set_aside {
+            // A server that is asked what it made makes no more: nothing is under way.
+            if !knows_made && seen.is_young {
+                self.under_way += 1;
+            } else if seen.raw == 0 && seen.made.as_ref().is_some_and(is_accepted) {
+                self.accepted += 1;
+            } else {
+                self.missing += 1;
+            }
+        }
+        let is_known = is_expected || (!knows_made && (seen.is_aged || seen.enriched > 0));
+        self.extra += usize::from(seen.stored > 0 && !is_known);
+    }
+
     /// Grows as long as anything gets further.
     pub(crate) fn moved(&self) -> usize {
         self.raw + self.enriched + self.stored + self.dead_letters
@@ -157,65 +185,40 @@ impl fmt::Display for Report {
     }
 }
 
-/// The ids of a topic, how often each, and whether its sequences are dense.
+/// What was read of a topic, beside its ids.
 #[derive(Default)]
-struct Ids {
-    times: HashMap<String, usize>,
+struct Scanned {
+    /// Where its sequences are not dense.
     loose: Vec<String>,
-    /// Those of records that are younger than was asked for.
-    young: HashSet<String>,
-    /// Of a table the ids of the topics that it is made from.
-    topics: Vec<String>,
-    /// Of a table the ids of rows whose records the topic no longer holds.
-    aged: HashSet<String>,
     /// Records that our services did not write.
     foreign: usize,
     /// Records that were deleted before somebody read them: a sequence continues behind a log that was emptied.
     lost: i64,
 }
 
-impl Ids {
-    fn of(tail: &Tail, topic: &str, young_ms: i64) -> Result<Self, Failure> {
-        let mut ids = Self::default();
+impl Scanned {
+    fn topic(tail: &Tail, topic: &str, mut found: impl FnMut(&BorrowedRecord<'_>, &str)) -> Result<Self, Failure> {
+        let mut scanned = Self::default();
         let mut expected: HashMap<i32, i64> = HashMap::new();
         scan(tail, topic, |record| {
             let seq = text(record, SEQ).and_then(|seq| seq.parse::<i64>().ok());
             let (Some(seq), Some(id)) = (seq, text(record, CE_ID)) else {
                 // The service that reads it sets it aside.
-                ids.foreign += 1;
+                scanned.foreign += 1;
                 return;
             };
-            if record.timestamp_ms().is_some_and(|at_ms| at_ms >= young_ms) {
-                ids.young.insert(id.clone());
-            }
-            ids.count(id);
+            found(record, id);
             match expected.insert(record.partition(), seq + 1) {
-                Some(due) if seq > due && SeqBase::of(record) == Some(SeqBase::Emptied) => ids.lost += seq - due,
+                Some(due) if seq > due && SeqBase::of(record) == Some(SeqBase::Emptied) => scanned.lost += seq - due,
                 // How much was lost is not known.
                 Some(due) if seq > due && SeqBase::of(record).is_some() => {}
-                Some(due) if seq != due => {
-                    ids.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
+                Some(due) if seq != due && scanned.loose.len() < MOST_LOOSE => {
+                    scanned.loose.push(format!("{topic} partition {} offset {}", record.partition(), record.offset()));
                 }
                 _ => {}
             }
         })?;
-        Ok(ids)
-    }
-
-    /// A row of a table, from this partition and place in its sequence.
-    fn count_row(&mut self, id: String, (partition, seq): (i32, i64), starts: &BTreeMap<i32, i64>) {
-        if starts.get(&partition).is_some_and(|start| seq < *start) {
-            self.aged.insert(id.clone());
-        }
-        self.count(id);
-    }
-
-    fn count(&mut self, id: String) {
-        *self.times.entry(id).or_default() += 1;
-    }
-
-    fn repeats(&self) -> usize {
-        self.times.values().map(|times| times - 1).sum()
+        Ok(scanned)
     }
 }
 
@@ -235,8 +238,8 @@ fn starts(tail: &Tail, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
     Ok(starts)
 }
 
-fn text(record: &BorrowedRecord<'_>, name: &str) -> Option<String> {
-    record.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
+fn text<'a>(record: &'a BorrowedRecord<'_>, name: &str) -> Option<&'a str> {
+    record.header(name).and_then(|value| std::str::from_utf8(value).ok())
 }
 
 fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedRecord<'_>)) -> Result<(), Failure> {
@@ -251,63 +254,86 @@ fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedRecord<'_>)) -> 
     scanned.map_err(failed)
 }
 
-/// Takes the audit; `made` is what the stream's server says it made.
+/// Takes the audit; `made` is what the stream's server says it made. Memory stays the same whatever there is.
 pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
+    let mut ids = Ids::about(expected_ids(&tail, &topics, made)?)?;
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
     // Against the stream: what is found here was there already in what is read next.
-    let stored = table.ids(&starts(&tail, &topics.events)?)?;
+    let starts = starts(&tail, &topics.events)?;
+    let stored = table.read(|row| {
+        let is_aged = starts.get(&row.partition).is_some_and(|start| row.seq < *start);
+        ids.note(row.id, Found::Stored { is_aged });
+    })?;
     expect_same_topic(&tail, &topics.events, &stored.topics)?;
-    let enriched = Ids::of(&tail, &topics.events, young_ms)?;
-    let raw = Ids::of(&tail, &topics.raw, young_ms)?;
+    let enriched = Scanned::topic(&tail, &topics.events, |_, id| ids.note(id, Found::Enriched))?;
+    let raw = Scanned::topic(&tail, &topics.raw, |record, id| {
+        let is_young = record.timestamp_ms().is_some_and(|at_ms| at_ms >= young_ms);
+        ids.note(id, Found::Raw { is_young });
+    })?;
     let mut report = Report {
-        made: made.map(HashMap::len),
-        raw: raw.times.len(),
-        enriched: enriched.times.len(),
-        loose: raw.loose.iter().chain(&enriched.loose).take(5).cloned().collect(),
+        dead_letters: dead_letters(&tail, &topics, &mut ids)?,
+        loose: raw.loose.iter().chain(&enriched.loose).take(MOST_LOOSE).cloned().collect(),
+        foreign: raw.foreign + enriched.foreign,
+        lost: raw.lost + enriched.lost,
         ..Report::default()
     };
-    let mut set_aside = BTreeSet::new();
-    for (source, dead_letters) in
-        [(&topics.raw, topics.dead_letters_of(&topics.raw)), (&topics.events, topics.dead_letters_of(&topics.events))]
-    {
-        scan(&tail, &dead_letters, |record| {
-            report.dead_letters += 1;
+    report.loose.extend(stored.loose);
+    let gaps = gaps::read(&tail, &topics.gaps)?;
+    report.gaps = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
+    let source_topics = made.map(|made| note_made(made, &mut ids)).unwrap_or_default();
+    let is_accepted = |place: &Place| {
+        let topic = source_topics.get(place.topic as usize).map_or("", String::as_str);
+        let mut accepted = gaps.values().filter(|gap| gap.status == GapStatus::Accepted);
+        accepted.any(|gap| gap.holds(topic, place.offset, place.time_ms))
+    };
+    report.made = made.map(HashMap::len);
+    ids.each(|seen| report.count(seen, made.is_some(), is_accepted))?;
+    Ok(report)
+}
+
+/// About how many ids there are.
+fn expected_ids(tail: &Tail, topics: &Topics, made: Option<&Made>) -> Result<u64, Failure> {
+    let extent = |topic: &str| match tail.extent(topic) {
+        Ok(extent) => Ok(extent.offsets()),
+        Err(error) => Err(Failure::Runtime(error.sentence())),
+    };
+    // A table may hold more than its topic does: files are many, so that twice as much does no harm.
+    Ok(extent(&topics.raw)?.max(extent(&topics.events)?).max(made.map_or(0, |made| made.len() as u64)) * 2)
+}
+
+/// Notes what was set aside, and counts all dead letters.
+fn dead_letters(tail: &Tail, topics: &Topics, ids: &mut Ids) -> Result<usize, Failure> {
+    let mut count = 0;
+    for source in [&topics.raw, &topics.events] {
+        scan(tail, &topics.dead_letters_of(source), |record| {
+            count += 1;
             // What ingest set aside never was a record of the raw topic.
-            if text(record, DEAD_LETTER_ORIGIN).as_ref() == Some(source) {
-                set_aside.extend(text(record, CE_ID));
+            if text(record, DEAD_LETTER_ORIGIN) == Some(source)
+                && let Some(id) = text(record, CE_ID)
+            {
+                ids.note(id, Found::SetAside);
             }
         })?;
     }
-    report.stored = stored.times.len();
-    let expected: BTreeSet<&String> = match made {
-        Some(made) => made.keys().collect(),
-        None => raw.times.keys().collect(),
-    };
-    let gaps = gaps::read(&tail, &topics.gaps)?;
-    let unstored = expected.iter().filter(|id| !stored.times.contains_key(**id) && !set_aside.contains(**id));
-    // A server that is asked what it made makes no more: nothing is under way.
-    let is_under_way = |id: &&&String| made.is_none() && raw.young.contains(**id);
-    let is_accepted = |id: &&&String| {
-        let place = made.and_then(|made| made.get(**id)).filter(|_| !raw.times.contains_key(**id));
-        let mut accepted = gaps.values().filter(|gap| gap.status == GapStatus::Accepted);
-        place.is_some_and(|place| accepted.any(|gap| gap.holds(&place.topic, place.offset, place.log_time_ms)))
-    };
-    report.under_way = unstored.clone().filter(is_under_way).count();
-    report.accepted = unstored.clone().filter(is_accepted).count();
-    report.missing = unstored.count() - report.under_way - report.accepted;
-    let is_known = |id: &&String| {
-        expected.contains(id) || (made.is_none() && (stored.aged.contains(*id) || enriched.times.contains_key(*id)))
-    };
-    report.extra = stored.times.keys().filter(|id| !is_known(id)).count();
-    report.aged = stored.aged.len();
-    report.foreign = raw.foreign + enriched.foreign;
-    report.lost = raw.lost + enriched.lost;
-    report.double = raw.repeats() + enriched.repeats() + stored.repeats();
-    report.gaps = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
-    report.loose.extend(stored.loose);
-    Ok(report)
+    Ok(count)
+}
+
+/// Notes what was made; gives the source topics by their numbers.
+fn note_made(made: &Made, ids: &mut Ids) -> Vec<String> {
+    let mut topics: Vec<String> = Vec::new();
+    for (id, made) in made {
+        let known = topics.iter().position(|topic| *topic == made.topic);
+        let topic = known.unwrap_or_else(|| {
+            topics.push(made.topic.clone());
+            topics.len() - 1
+        });
+        let place =
+            Place { topic: u32::try_from(topic).unwrap_or(u32::MAX), offset: made.offset, time_ms: made.log_time_ms };
+        ids.note(id, Found::Made(place));
+    }
+    topics
 }
 
 /// The simulator gives the same ids again, and a table of yesterday's would look like today's.

@@ -1,6 +1,5 @@
 //! What the sinks stored.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use postgres::IsolationLevel;
@@ -8,8 +7,6 @@ use postgres::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Connection, OpenFlags};
 use service::Failure;
 use sink::writers::postgres::connection::{Target, sentence};
-
-use super::Ids;
 
 const EVERY_ID: &str = "SELECT event_id, partition, seq FROM edits";
 /// Topics whose records were stored.
@@ -31,64 +28,80 @@ pub(crate) enum Table {
     Postgres(Box<Target>),
 }
 
+/// A row, as far as the audit needs it.
+pub(super) struct Row<'a> {
+    pub(super) id: &'a str,
+    pub(super) partition: i32,
+    pub(super) seq: i64,
+}
+
+/// What was read of a table, beside its rows.
+#[derive(Default)]
+pub(super) struct Stored {
+    /// The ids of the topics that it is made from.
+    pub(super) topics: Vec<String>,
+    /// Where rows and rejects together are not dense.
+    pub(super) loose: Vec<String>,
+}
+
 impl Table {
-    /// The ids in the table, and whether rows and rejects together are dense. Rows before a partition's start were made
-    /// from records that the topic no longer holds.
-    pub(super) fn ids(&self, starts: &BTreeMap<i32, i64>) -> Result<Ids, Failure> {
-        let mut ids = Ids::default();
+    /// Hands over every row.
+    pub(super) fn read(&self, each: impl FnMut(Row<'_>)) -> Result<Stored, Failure> {
         match self {
-            Self::Sqlite(file) => in_sqlite(file, starts, &mut ids).map_err(|error| {
+            Self::Sqlite(file) => in_sqlite(file, each).map_err(|error| {
                 Failure::Config(format!(
                     "the sinks' file {} cannot be read: {error}; name it with --sqlite-file or WIKI_SQLITE_FILE",
                     file.display()
                 ))
-            })?,
-            Self::Postgres(target) => in_postgres(target, starts, &mut ids).map_err(|error| {
+            }),
+            Self::Postgres(target) => in_postgres(target, each).map_err(|error| {
                 Failure::Unavailable(format!(
                     "the sinks' database ({}) cannot be read: {}; name it with WIKI_DATABASE_URL, and a role that may \
                      read it",
                     target.name(),
                     sentence(&error)
                 ))
-            })?,
+            }),
         }
-        Ok(ids)
     }
 }
 
-fn in_sqlite(file: &Path, starts: &BTreeMap<i32, i64>, ids: &mut Ids) -> rusqlite::Result<()> {
+fn in_sqlite(file: &Path, mut each: impl FnMut(Row<'_>)) -> rusqlite::Result<Stored> {
+    let mut stored = Stored::default();
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut query = connection.prepare(EVERY_ID)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        ids.count_row(row.get(0)?, (row.get(1)?, row.get(2)?), starts);
+        let id = row.get_ref(0)?.as_str()?;
+        each(Row { id, partition: row.get(1)?, seq: row.get(2)? });
     }
     let mut query = connection.prepare(TOPICS)?;
     for topic in query.query_map([], |row| row.get::<_, String>(0))? {
-        ids.topics.push(topic?);
+        stored.topics.push(topic?);
     }
     let mut query = connection.prepare(LOOSE)?;
     for partition in query.query_map([], |row| row.get::<_, String>(0))? {
-        ids.loose.push(format!("table, partition {}", partition?));
+        stored.loose.push(format!("table, partition {}", partition?));
     }
-    Ok(())
+    Ok(stored)
 }
 
-fn in_postgres(target: &Target, starts: &BTreeMap<i32, i64>, ids: &mut Ids) -> Result<(), postgres::Error> {
+fn in_postgres(target: &Target, mut each: impl FnMut(Row<'_>)) -> Result<Stored, postgres::Error> {
+    let mut stored = Stored::default();
     let mut client = target.connect()?;
     // Both queries see the same moment.
     let moment = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let mut moment = moment.start()?;
     let mut rows = moment.query_raw(EVERY_ID, std::iter::empty::<bool>())?;
     while let Some(row) = rows.next()? {
-        ids.count_row(row.get(0), (row.get(1), row.get(2)), starts);
+        each(Row { id: row.get(0), partition: row.get(1), seq: row.get(2) });
     }
     drop(rows);
     for row in moment.query(TOPICS, &[])? {
-        ids.topics.push(row.get(0));
+        stored.topics.push(row.get(0));
     }
     for row in moment.query(LOOSE, &[])? {
-        ids.loose.push(format!("table, partition {}", row.get::<_, String>(0)));
+        stored.loose.push(format!("table, partition {}", row.get::<_, String>(0)));
     }
-    Ok(())
+    Ok(stored)
 }

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{CommittedOffset, MemberClaim};
+use crate::group::{CommittedOffset, MemberClaim};
 use crate::state::{Shared, State};
 
 /// Longest metadata of a committed offset, in bytes, as Kafka's default.

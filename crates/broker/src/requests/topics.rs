@@ -18,9 +18,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::catalog::Topic;
 use crate::log::Log;
 use crate::settings::{self, DEFAULTS};
-use crate::state::{NODE, Shared, Topic};
+use crate::state::{NODE, Shared};
 
 const TOPIC_RESOURCE: i8 = 2;
 /// Where a setting comes from: given for the topic.

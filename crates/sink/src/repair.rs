@@ -1,4 +1,4 @@
-//! A hole in the topic, filled from the raw one through the same pure mapping. The topic itself stays as it is.
+//! A hole in the topic, repaired from the raw one through the same pure mapping. The topic itself stays as it is.
 
 use kafka::{Error, Tail};
 use schema::Mapping;

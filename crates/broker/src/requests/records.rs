@@ -18,7 +18,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, BadBatch};
 use crate::log::{Appended, Log};
-use crate::state::{Shared, State, millis, now_ms};
+use crate::state::{Shared, State};
+use crate::time::{millis, now_ms};
 
 const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
@@ -241,8 +242,8 @@ mod tests {
     use kafka_protocol::messages::{ApiKey, TopicName};
     use kafka_protocol::protocol::Encodable as _;
 
+    use crate::catalog::Topic;
     use crate::frame::APIS;
-    use crate::state::Topic;
 
     /// kcat of some distributions asks in version 2, others in 1 or 7.
     #[test]

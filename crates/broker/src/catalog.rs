@@ -1,0 +1,115 @@
+//! The topics, and retention over all of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use crate::log::Log;
+
+/// The topics, and what bounds them together.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    by_name: BTreeMap<StrBytes, Topic>,
+    stamps: u64,
+}
+
+/// One topic.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) id: Uuid,
+    pub(crate) partitions: Vec<Log>,
+    pub(crate) settings: HashMap<StrBytes, StrBytes>,
+}
+
+impl Topic {
+    pub(crate) fn new(partitions: usize, settings: HashMap<StrBytes, StrBytes>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            partitions: std::iter::repeat_with(Log::default).take(partitions).collect(),
+            settings,
+        }
+    }
+
+    /// Whether the broker stamps records, instead of the producer.
+    pub(crate) fn uses_append_time(&self) -> bool {
+        self.setting("message.timestamp.type") == Some("LogAppendTime")
+    }
+
+    fn retention_bytes(&self) -> Option<usize> {
+        self.setting("retention.bytes")?.parse().ok()
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(&StrBytes::from_string(name.to_owned())).map(StrBytes::as_str)
+    }
+}
+
+impl Topics {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StrBytes, &Topic)> {
+        self.by_name.iter()
+    }
+
+    pub(crate) fn get(&self, name: &StrBytes) -> Option<&Topic> {
+        self.by_name.get(name)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &StrBytes) -> Option<&mut Topic> {
+        self.by_name.get_mut(name)
+    }
+
+    pub(crate) fn by_id(&self, id: Uuid) -> Option<(&StrBytes, &Topic)> {
+        self.by_name.iter().find(|(_, topic)| topic.id == id)
+    }
+
+    pub(crate) fn insert(&mut self, name: StrBytes, topic: Topic) {
+        self.by_name.insert(name, topic);
+    }
+
+    pub(crate) fn remove(&mut self, name: &StrBytes) -> Option<Topic> {
+        self.by_name.remove(name)
+    }
+
+    /// One partition's log.
+    pub(crate) fn log(&self, name: &StrBytes, partition: i32) -> Result<&Log, ResponseError> {
+        let partitions = self.get(name).map(|topic| &topic.partitions);
+        let index = usize::try_from(partition).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+        partitions.and_then(|logs| logs.get(index)).ok_or(ResponseError::UnknownTopicOrPartition)
+    }
+
+    /// One partition's log, to be written.
+    pub(crate) fn log_mut(&mut self, name: &StrBytes, partition: i32) -> Result<&mut Log, ResponseError> {
+        let index = usize::try_from(partition).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+        let topic = self.get_mut(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        topic.partitions.get_mut(index).ok_or(ResponseError::UnknownTopicOrPartition)
+    }
+
+    /// The next place in the order of all appends.
+    pub(crate) const fn next_stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// Drops the oldest batches: per partition past `retention.bytes`, over all past `max_bytes`.
+    pub(crate) fn enforce_retention(&mut self, name: &StrBytes, max_bytes: usize) {
+        if let Some(topic) = self.by_name.get_mut(name)
+            && let Some(limit) = topic.retention_bytes()
+        {
+            for log in &mut topic.partitions {
+                while log.bytes() > limit && log.oldest_stamp().is_some() {
+                    log.drop_oldest();
+                }
+            }
+        }
+        let mut total: usize = self.by_name.values().flat_map(|topic| &topic.partitions).map(Log::bytes).sum();
+        while total > max_bytes {
+            let logs = self.by_name.values_mut().flat_map(|topic| &mut topic.partitions);
+            let oldest = logs.filter_map(|log| Some((log.oldest_stamp()?, log))).min_by_key(|(stamp, _)| *stamp);
+            let Some((_, log)) = oldest else { return };
+            let before = log.bytes();
+            log.drop_oldest();
+            total -= before - log.bytes();
+        }
+    }
+}
