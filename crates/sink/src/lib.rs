@@ -19,6 +19,7 @@
 //! | [`repair`] | a hole in the topic, repaired from the raw one |
 //! | [`dead_letters`] | rejected rows on their way to the dead letters |
 //! | [`aside`] | rows that were set aside, stored after all |
+//! | [`prune`] | old rows taken out of the destination |
 //! | [`report`] | what this sink says of itself |
 //! | [`slow`] | slowness on purpose, to be watched |
 
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod output;
 pub mod ownership;
 pub mod position;
+pub mod prune;
 pub mod recovery;
 pub mod repair;
 pub mod report;

@@ -56,6 +56,14 @@ impl Request {
     /// # Errors
     /// [`ClaimError`].
     pub fn prepare(source: &Source, partitions: &[i32], tail: &Tail) -> Result<Self, ClaimError> {
+        let present = tail.topic_id(&source.topic)?;
+        if present != source.topic_id {
+            return Err(ClaimError::Stop(Failure::Runtime(format!(
+                "{} was deleted and created again (its id was {}, and is {present}): its offsets mean other records; end \
+                 the sinks, and give them a fresh destination",
+                source.topic, source.topic_id
+            ))));
+        }
         let mut prepared = Vec::new();
         for partition in partitions {
             let bounds = tail.bounds(&source.topic, *partition)?;

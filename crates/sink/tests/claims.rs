@@ -62,7 +62,7 @@ fn what_another_sink_stored_while_we_claimed_is_not_taken_for_a_topic_that_was_c
     three_more(&mut topic);
     let tail = kafka.tail().unwrap();
     let member = kafka.member("wiki-sink", &[TOPIC], Rebalancing::Cooperative).unwrap();
-    let source = Source { topic: TOPIC.to_owned(), topic_id: Uuid::from_u128(7), owner: "me".to_owned() };
+    let source = Source { topic: TOPIC.to_owned(), topic_id: tail.topic_id(TOPIC).unwrap(), owner: "me".to_owned() };
 
     // Three records and a marker, twice: the last record stands at 6.
     let mut destination = Overtaken { topic, next_offset: 7 };
@@ -77,4 +77,9 @@ fn what_another_sink_stored_while_we_claimed_is_not_taken_for_a_topic_that_was_c
     destination.next_offset = 1_000;
     let refused = claim(&mut destination);
     assert!(matches!(refused, Err(ClaimError::Stop(_))), "a topic that was cut is still found: {refused:?}");
+
+    let before = Source { topic_id: Uuid::from_u128(7), ..source.clone() };
+    let refused = Request::prepare(&before, &[0], &tail);
+    let said = format!("{refused:?}");
+    assert!(matches!(refused, Err(ClaimError::Stop(_))) && said.contains("created again"), "{said}");
 }

@@ -5,6 +5,7 @@ use schema::{Edit, Reason, Rejection};
 use sink::aside::{Aside, Replayed};
 use sink::batch::{Batch, Fate, Hole, Part, Row, UNKNOWN};
 use sink::error::WriteError;
+use sink::prune::{Prune, Pruned};
 use sink::writer::{Base, Claim, Place, Position, Writer};
 use sink::writers::postgres::Postgres;
 use sink::writers::postgres::connection::DatabaseConfig;
@@ -31,6 +32,36 @@ fn what_was_set_aside_is_stored_once_after_its_cause_is_mended() {
         assert_eq!(again()[0], Replayed::Repeat, "each once");
         assert!(writer.holds(TOPIC, Place { partition: 3, seq: 1, id: "e1" }).unwrap(), "at its place");
         assert_eq!(writer.set_aside(0, 10).unwrap().len(), 2);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    tell(Sqlite::open(&folder.path().join("edits.db")).unwrap());
+    tell(postgres(&e2e::postgres::database()));
+}
+
+#[test]
+fn old_rows_are_pruned_from_the_front_in_steps_and_storing_continues_behind_them() {
+    fn tell<W: Writer + Prune + Aside>(mut writer: W) {
+        let epoch = claim(&mut writer, TOPIC, 0).unwrap().epoch;
+        let mut rows = stored(0..10);
+        rows[7].received_at_ms = 9;
+        rows[2].fate = Fate::Reject(Rejection::new(Reason::InvalidJson, ""), b"{".to_vec());
+        writer.write(&batch(epoch, rows)).unwrap();
+        let of = writer.stored().unwrap()[0];
+        assert_eq!((of.topic_id, of.partition), (TOPIC, 3));
+        // The rejected row's dead letter is not delivered: it stays, and what is behind it.
+        assert_eq!(writer.prune(of, 9, 100).unwrap(), Pruned { rows: 2, has_more: false });
+        let pending: Vec<i64> = writer.outbox(TOPIC, &[3]).unwrap().iter().map(|rejected| rejected.id).collect();
+        writer.told(&pending).unwrap();
+        assert_eq!(writer.prune(of, 9, 3).unwrap(), Pruned { rows: 3, has_more: true });
+        assert_eq!(writer.prune(of, 9, 3).unwrap(), Pruned { rows: 1, has_more: false }, "number 7 is not old");
+        assert_eq!(writer.prune(of, 9, 3).unwrap(), Pruned::default());
+        for (seq, is_there) in [(0, false), (6, false), (7, true), (8, true)] {
+            let id = format!("e{seq}");
+            assert_eq!(writer.holds(TOPIC, Place { partition: 3, seq, id: &id }).unwrap(), is_there, "{seq}");
+        }
+        assert_eq!(writer.set_aside(0, 10).unwrap(), []);
+        let written = writer.write(&batch(epoch, stored(8..12))).unwrap();
+        assert_eq!((written.inserted, written.repeats), (2, 2), "the position stays");
     }
     let folder = tempfile::tempdir().unwrap();
     tell(Sqlite::open(&folder.path().join("edits.db")).unwrap());

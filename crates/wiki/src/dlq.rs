@@ -8,6 +8,7 @@ use service::text::{cut, visible};
 use sink::aside::{Aside, Replayed, SetAside};
 use sink::config::WriterKind;
 use sink::error::WriteError;
+use sink::prune::Prune;
 use sink::writers::postgres::Postgres;
 use sink::writers::postgres::connection::DatabaseConfig;
 use sink::writers::sqlite::Sqlite;
@@ -71,8 +72,14 @@ pub(crate) fn main(action: &Action) -> Result<(), Failure> {
     }
 }
 
+/// What can be done with a table beside storing into it.
+pub(crate) trait Tended: Aside + Prune {}
+
+impl<T: Aside + Prune> Tended for T {}
+
 impl Destination {
-    fn open(&self) -> Result<Box<dyn Aside>, Failure> {
+    /// Opens it.
+    pub(crate) fn open(&self) -> Result<Box<dyn Tended>, Failure> {
         match self.writer {
             WriterKind::Postgres => Ok(Box::new(Postgres::new(&self.database)?)),
             WriterKind::Sqlite if self.sqlite_file.exists() => Ok(Box::new(Sqlite::open(&self.sqlite_file)?)),
@@ -80,9 +87,9 @@ impl Destination {
                 "there is no file {}; name it with --sqlite-file or WIKI_SQLITE_FILE",
                 self.sqlite_file.display()
             ))),
-            WriterKind::Stdout => Err(Failure::Config(
-                "standard output keeps nothing that was set aside: --writer postgres or sqlite".to_owned(),
-            )),
+            WriterKind::Stdout => {
+                Err(Failure::Config("standard output keeps nothing: --writer postgres or sqlite".to_owned()))
+            }
         }
     }
 }
@@ -93,8 +100,8 @@ fn failed(error: &WriteError) -> Failure {
 
 /// Shows every row that was set aside.
 fn each(
-    table: &mut dyn Aside,
-    mut on: impl FnMut(&mut dyn Aside, &SetAside) -> Result<(), Failure>,
+    table: &mut dyn Tended,
+    mut on: impl FnMut(&mut dyn Tended, &SetAside) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut behind = 0;
     loop {
@@ -105,7 +112,7 @@ fn each(
     }
 }
 
-fn list(table: &mut dyn Aside) -> Result<(), Failure> {
+fn list(table: &mut dyn Tended) -> Result<(), Failure> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     each(table, |_, row| {
         let SetAside { id, partition, seq, reason, detail, .. } = row;
@@ -126,7 +133,7 @@ fn list(table: &mut dyn Aside) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(table: &mut dyn Aside, number: i64) -> Result<(), Failure> {
+fn show(table: &mut dyn Tended, number: i64) -> Result<(), Failure> {
     let rows = table.set_aside(number - 1, 1).map_err(|error| failed(&error))?;
     let Some(row) = rows.into_iter().find(|row| row.id == number) else {
         return Err(Failure::Config(format!("there is no row {number}; `wiki dlq list` lists those that there are")));
@@ -139,7 +146,7 @@ fn show(table: &mut dyn Aside, number: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn replay(table: &mut dyn Aside, only: Option<i64>) -> Result<(), Failure> {
+fn replay(table: &mut dyn Tended, only: Option<i64>) -> Result<(), Failure> {
     let (mut stored, mut repeats, mut stay) = (0, 0, 0);
     let replayed = each(table, |table, row| {
         if only.is_some_and(|only| only != row.id) {

@@ -12,6 +12,7 @@ mod groups;
 mod out;
 mod produce;
 mod progress;
+mod prune;
 mod reference;
 mod services;
 mod top;

@@ -49,7 +49,11 @@ fn what_was_published_long_ago_and_is_not_stored_is_missing() {
     pipeline.service("sink-1").kill();
     let lost = rusqlite::Connection::open(&table).unwrap();
     lost.busy_timeout(LIMIT).unwrap();
-    lost.execute("DELETE FROM edits WHERE event_id IN (SELECT event_id FROM edits LIMIT 7)", []).unwrap();
+    lost.execute(
+        "DELETE FROM edits WHERE event_id IN (SELECT event_id FROM edits WHERE seq > 2 AND seq < 30 LIMIT 7)",
+        [],
+    )
+    .unwrap();
     wait_until("they are old enough to be missed", LIMIT, || {
         let (code, said) = audit(&pipeline);
         code == 1 && said.contains("missing 7, double 0, extra 0")
@@ -74,4 +78,45 @@ fn the_table_of_another_topic_is_not_taken_for_this_ones() {
     let (code, said) = audit_of(&yesterday.table(), &today);
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("another topic wikipedia-events"), "{said}");
+}
+
+#[test]
+fn what_was_pruned_from_the_front_is_neither_missing_nor_a_hole() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "200", "--seed", "3"]));
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    let table = pipeline.table();
+    let rows = || checker::rows(&table);
+    wait_until("edits are stored", LIMIT, || rows() > 400);
+    let file = rusqlite::Connection::open(&table).unwrap();
+    file.busy_timeout(LIMIT).unwrap();
+    let number = |query: &str| file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    let middle_ms = number("SELECT CAST(avg(received_at) AS INTEGER) FROM edits");
+    let middle = jiff::Timestamp::from_millisecond(middle_ms).unwrap().to_string();
+    let older = number(&format!("SELECT count(*) FROM edits WHERE received_at < {middle_ms}"));
+
+    // Beside a sink that stores.
+    let name = table.display().to_string();
+    let prune = ["prune", "--before", &middle, "--yes", "--writer", "sqlite", "--sqlite-file", &name];
+    let (code, said, errors) = Program::new("wiki").with(prune).run(LIMIT);
+    assert!(code == 0 && said.contains(&format!("{older} edits that were received before")), "{said}{errors}");
+    assert_eq!(number(&format!("SELECT count(*) FROM edits WHERE received_at < {middle_ms}")), 0);
+    let before = rows();
+    wait_until("the sink stores on", LIMIT, || rows() > before + 200);
+    let (code, said) = audit(&pipeline);
+    assert!(code == 0 && said.contains(&format!("pruned        {older:>9}")), "{said}");
+
+    // By hand, as an older page of ours said.
+    let shortest = "SELECT min(last) FROM (SELECT max(seq) AS last FROM edits GROUP BY partition)";
+    wait_until("every partition is long enough", LIMIT, || number(shortest) > 90);
+    file.execute("DELETE FROM edits WHERE seq < 60", []).unwrap();
+    let (code, said) = audit(&pipeline);
+    assert!(code == 0 && said.contains("0@60 1@60"), "{said}");
+    // But not out of the middle.
+    file.execute("DELETE FROM edits WHERE seq = 70", []).unwrap();
+    wait_until("a hole is missed once it is old enough", LIMIT, || {
+        let (code, said) = audit(&pipeline);
+        code == 1 && said.contains("NOT DENSE: table") && said.contains("missing 6, double 0, extra 0")
+    });
 }

@@ -1,6 +1,7 @@
 //! SQLite: rows and position in one transaction. Several sinks of one machine may share the file.
 
 mod aside;
+mod prune;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

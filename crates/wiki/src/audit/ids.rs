@@ -7,10 +7,12 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write 
 use ingest::window::IdKey;
 use service::Failure;
 
-/// Ids that one file should hold.
-const IDS_A_FILE: u64 = 40_000;
-/// Files at most: each is open while ids are noted.
-const MOST_FILES: u64 = 256;
+/// Files at once: each byte of an id's hash chooses one of so many.
+const FILES: usize = 64;
+/// A file that is longer is split before it is read: ids of so many bytes take some 20 MiB of memory.
+const MOST_BYTES: u64 = 4 << 20;
+/// Bytes of the hash by which files are split. A file that is long after all of them holds few ids, many times each.
+const SPLITS: usize = 4;
 
 /// Where an event was made, in the simulator's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,10 @@ pub(super) enum Found {
     Raw {
         is_young: bool,
     },
-    Enriched,
+    /// In the events topic; before the table's first row, or not.
+    Enriched {
+        is_before: bool,
+    },
     /// In the table; its record may be gone from the topic.
     Stored {
         is_aged: bool,
@@ -46,6 +51,7 @@ pub(super) struct Seen {
     pub(super) stored: usize,
     pub(super) is_young: bool,
     pub(super) is_aged: bool,
+    pub(super) is_before: bool,
     pub(super) is_set_aside: bool,
 }
 
@@ -57,7 +63,10 @@ impl Seen {
                 self.raw += 1;
                 self.is_young |= is_young;
             }
-            Found::Enriched => self.enriched += 1,
+            Found::Enriched { is_before } => {
+                self.enriched += 1;
+                self.is_before |= is_before;
+            }
             Found::Stored { is_aged } => {
                 self.stored += 1;
                 self.is_aged |= is_aged;
@@ -78,7 +87,8 @@ impl Found {
             Self::Made(_) => 0,
             Self::Raw { is_young: false } => 1,
             Self::Raw { is_young: true } => 2,
-            Self::Enriched => 3,
+            Self::Enriched { is_before: false } => 3,
+            Self::Enriched { is_before: true } => 7,
             Self::Stored { is_aged: false } => 4,
             Self::Stored { is_aged: true } => 5,
             Self::SetAside => 6,
@@ -90,7 +100,8 @@ impl Found {
             0 => Self::Made(Place::read(read)?),
             1 => Self::Raw { is_young: false },
             2 => Self::Raw { is_young: true },
-            3 => Self::Enriched,
+            3 => Self::Enriched { is_before: false },
+            7 => Self::Enriched { is_before: true },
             4 => Self::Stored { is_aged: false },
             5 => Self::Stored { is_aged: true },
             6 => Self::SetAside,
@@ -116,65 +127,106 @@ impl Place {
     }
 }
 
-/// Ids and where they were found.
-pub(super) struct Ids {
+/// A mark in a file: an id, and where it was found.
+type Mark = ([u8; 16], Found);
+
+/// Marks, by a byte of the id's hash. The files have no names, and are gone when this is.
+struct Files {
     files: Vec<BufWriter<File>>,
-    /// What went wrong first: callbacks that read Kafka cannot stop for it.
-    failure: Option<io::Error>,
+    depth: usize,
 }
 
-impl Ids {
-    /// Room for about so many ids. The files have no names, and are gone when this is.
-    pub(super) fn about(expected: u64) -> Result<Self, Failure> {
-        let count = (expected / IDS_A_FILE + 1).min(MOST_FILES);
-        let files: io::Result<Vec<_>> = (0..count).map(|_| Ok(BufWriter::new(tempfile::tempfile()?))).collect();
-        Ok(Self { files: files.map_err(|error| failed(&error))?, failure: None })
+impl Files {
+    fn new(depth: usize) -> io::Result<Self> {
+        let files: io::Result<Vec<_>> = (0..FILES).map(|_| Ok(BufWriter::new(tempfile::tempfile()?))).collect();
+        Ok(Self { files: files?, depth })
     }
 
-    /// Notes that an id was found.
-    pub(super) fn note(&mut self, id: &str, found: Found) {
-        if self.failure.is_none() {
-            self.failure = self.write(IdKey::of(id), found).err();
-        }
-    }
-
-    fn write(&mut self, key: IdKey, found: Found) -> io::Result<()> {
-        let key = key.0.into_bytes();
-        let [.., a, b] = key;
-        let index = usize::from(u16::from_le_bytes([a, b])) % self.files.len();
-        let Some(file) = self.files.get_mut(index) else { return Ok(()) };
-        file.write_all(&key)?;
+    fn write(&mut self, (key, found): &Mark) -> io::Result<()> {
+        // From the end: the first bytes of some kinds of ids are a time.
+        let byte = key.iter().rev().nth(self.depth).copied().unwrap_or_default();
+        let Some(file) = self.files.get_mut(usize::from(byte) % FILES) else { return Ok(()) };
+        file.write_all(key)?;
         file.write_all(&[found.to_byte()])?;
         if let Found::Made(place) = found { place.write(file) } else { Ok(()) }
     }
 
-    /// Hands over every id once, with all that was found of it; in no order.
-    pub(super) fn each(self, mut each: impl FnMut(&Seen)) -> Result<(), Failure> {
-        if let Some(error) = &self.failure {
-            return Err(failed(error));
-        }
+    /// Hands over every id once.
+    fn each(self, each: &mut impl FnMut(&Seen)) -> io::Result<()> {
         for file in self.files {
-            let seen = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(read);
-            seen.map_err(|error| failed(&error))?.values().for_each(&mut each);
+            let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let length = file.stream_position()?;
+            file.seek(SeekFrom::Start(0))?;
+            let marks = Marks(BufReader::new(file.take(length)));
+            if length > MOST_BYTES && self.depth + 1 < SPLITS {
+                let mut parts = Self::new(self.depth + 1)?;
+                for mark in marks {
+                    parts.write(&mark?)?;
+                }
+                parts.each(each)?;
+            } else {
+                let mut ids: HashMap<[u8; 16], Seen> = HashMap::new();
+                for mark in marks {
+                    let (key, found) = mark?;
+                    ids.entry(key).or_default().note(found);
+                }
+                ids.values().for_each(&mut *each);
+            }
         }
         Ok(())
     }
 }
 
-fn read(mut file: File) -> io::Result<HashMap<[u8; 16], Seen>> {
-    let length = file.stream_position()?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut file = BufReader::new(file.take(length));
-    let mut ids: HashMap<[u8; 16], Seen> = HashMap::new();
-    let mut key = [0; 16];
-    let mut mark = [0; 1];
-    while file.get_ref().limit() > 0 || !file.buffer().is_empty() {
-        file.read_exact(&mut key)?;
-        file.read_exact(&mut mark)?;
-        let found = Found::from_byte(mark[0], &mut file)?;
-        ids.entry(key).or_default().note(found);
+/// The marks of a file.
+struct Marks(BufReader<io::Take<File>>);
+
+impl Marks {
+    fn read(&mut self) -> io::Result<Mark> {
+        let (mut key, mut found) = ([0; 16], [0; 1]);
+        self.0.read_exact(&mut key)?;
+        self.0.read_exact(&mut found)?;
+        Ok((key, Found::from_byte(found[0], &mut self.0)?))
     }
-    Ok(ids)
+}
+
+impl Iterator for Marks {
+    type Item = io::Result<Mark>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_over = self.0.get_ref().limit() == 0 && self.0.buffer().is_empty();
+        (!is_over).then(|| self.read())
+    }
+}
+
+/// Ids and where they were found.
+pub(super) struct Ids {
+    files: Files,
+    /// What went wrong first: callbacks that read Kafka cannot stop for it.
+    failure: Option<io::Error>,
+}
+
+impl Ids {
+    /// None yet.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let files = Files::new(0).map_err(|error| failed(&error))?;
+        Ok(Self { files, failure: None })
+    }
+
+    /// Notes that an id was found.
+    pub(super) fn note(&mut self, id: &str, found: Found) {
+        if self.failure.is_none() {
+            self.failure = self.files.write(&(IdKey::of(id).0.into_bytes(), found)).err();
+        }
+    }
+
+    /// Hands over every id once, with all that was found of it; in no order.
+    pub(super) fn each(self, mut each: impl FnMut(&Seen)) -> Result<(), Failure> {
+        let handed = match self.failure {
+            Some(error) => Err(error),
+            None => self.files.each(&mut each),
+        };
+        handed.map_err(|error| failed(&error))
+    }
 }
 
 fn failed(error: &io::Error) -> Failure {
@@ -190,14 +242,14 @@ mod tests {
 
     #[test]
     fn what_was_found_of_an_id_comes_together_whatever_the_order() {
-        let mut ids = Ids::about(200_000).unwrap();
+        let mut ids = Ids::new().unwrap();
         let place = Place { topic: 1, offset: -7, time_ms: 1 << 40 };
         for number in 0..1000 {
             ids.note(&format!("id-{number}"), Found::Raw { is_young: number % 2 == 0 });
         }
         ids.note("id-5", Found::Stored { is_aged: true });
         for number in 0..1000 {
-            ids.note(&format!("id-{number}"), Found::Enriched);
+            ids.note(&format!("id-{number}"), Found::Enriched { is_before: false });
         }
         ids.note("id-5", Found::Made(place));
         ids.note("id-5", Found::Stored { is_aged: false });
@@ -212,9 +264,33 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_long_are_split_and_every_id_is_handed_over_once() {
+        let mut files = Files::new(0).unwrap();
+        // Alike in the first byte that splits: all of them lie in one file.
+        let ids = (u32::try_from(MOST_BYTES).unwrap() / 17) * 2;
+        for number in 0..ids {
+            let mut key = [0; 16];
+            key[8..12].copy_from_slice(&number.to_be_bytes());
+            key[12..15].copy_from_slice(&number.to_le_bytes()[..3]);
+            files.write(&(key, Found::Enriched { is_before: false })).unwrap();
+        }
+        for _ in 0..MOST_BYTES / 17 {
+            files.write(&([9; 16], Found::Raw { is_young: false })).unwrap();
+        }
+        let (mut count, mut most) = (0, 0);
+        files
+            .each(&mut |seen: &Seen| {
+                count += 1;
+                most = most.max(seen.raw);
+            })
+            .unwrap();
+        assert_eq!((count, most as u64), (ids + 1, MOST_BYTES / 17));
+    }
+
+    #[test]
     fn nothing_found_is_nothing_handed_over() {
         let mut count = 0;
-        Ids::about(0).unwrap().each(|_| count += 1).unwrap();
+        Ids::new().unwrap().each(|_| count += 1).unwrap();
         assert_eq!(count, 0);
     }
 }

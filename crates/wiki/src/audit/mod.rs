@@ -96,6 +96,10 @@ pub(crate) struct Report {
     missing: usize,
     /// Stored from records that the topic no longer holds.
     aged: usize,
+    /// Published, and before the first row of their partition in the table: it was pruned.
+    pruned: usize,
+    /// The first sequence number of each partition in the table, where that is not 0.
+    begins: BTreeMap<i32, i64>,
     /// Records in our topics that others wrote.
     foreign: usize,
     /// Records that were deleted before they were mapped.
@@ -127,7 +131,9 @@ impl Report {
         let is_expected = if knows_made { seen.made.is_some() } else { seen.raw > 0 };
         if is_expected && seen.stored == 0 && !seen.is_set_aside {
             // A server that is asked what it made makes no more: nothing is under way.
-            if !knows_made && seen.is_young {
+            if seen.is_before {
+                self.pruned += 1;
+            } else if !knows_made && seen.is_young {
                 self.under_way += 1;
             } else if seen.raw == 0 && seen.made.as_ref().is_some_and(is_accepted) {
                 self.accepted += 1;
@@ -166,6 +172,11 @@ impl fmt::Display for Report {
         if self.aged > 0 {
             writeln!(f, "aged          {:>9}  (stored, and older than the topic's start)", self.aged)?;
         }
+        if self.pruned > 0 {
+            let begins: Vec<String> = self.begins.iter().map(|(partition, seq)| format!("{partition}@{seq}")).collect();
+            let begins = begins.join(" ");
+            writeln!(f, "pruned        {:>9}  (older than the table, which begins at {begins})", self.pruned)?;
+        }
         if self.foreign > 0 {
             writeln!(f, "foreign       {:>9}  (records that others wrote into the topics)", self.foreign)?;
         }
@@ -197,7 +208,7 @@ struct Scanned {
 }
 
 impl Scanned {
-    fn topic(tail: &Tail, topic: &str, mut found: impl FnMut(&BorrowedRecord<'_>, &str)) -> Result<Self, Failure> {
+    fn topic(tail: &Tail, topic: &str, mut found: impl FnMut(&BorrowedRecord<'_>, &str, i64)) -> Result<Self, Failure> {
         let mut scanned = Self::default();
         let mut expected: HashMap<i32, i64> = HashMap::new();
         scan(tail, topic, |record| {
@@ -207,7 +218,7 @@ impl Scanned {
                 scanned.foreign += 1;
                 return;
             };
-            found(record, id);
+            found(record, id, seq);
             match expected.insert(record.partition(), seq + 1) {
                 Some(due) if seq > due && SeqBase::of(record) == Some(SeqBase::Emptied) => scanned.lost += seq - due,
                 // How much was lost is not known.
@@ -258,7 +269,7 @@ fn scan(tail: &Tail, topic: &str, mut each: impl FnMut(&BorrowedRecord<'_>)) -> 
 pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<Report, Failure> {
     let topics = kafka.config().topics();
     let tail = kafka.tail().map_err(|error| Failure::Runtime(error.sentence()))?;
-    let mut ids = Ids::about(expected_ids(&tail, &topics, made)?)?;
+    let mut ids = Ids::new()?;
     let young_ms = jiff::Timestamp::now().as_millisecond() - i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0);
     // Against the stream: what is found here was there already in what is read next.
     let starts = starts(&tail, &topics.events)?;
@@ -267,8 +278,11 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
         ids.note(row.id, Found::Stored { is_aged });
     })?;
     expect_same_topic(&tail, &topics.events, &stored.topics)?;
-    let enriched = Scanned::topic(&tail, &topics.events, |_, id| ids.note(id, Found::Enriched))?;
-    let raw = Scanned::topic(&tail, &topics.raw, |record, id| {
+    let enriched = Scanned::topic(&tail, &topics.events, |record, id, seq| {
+        let is_before = stored.begins.get(&record.partition()).is_some_and(|begin| seq < *begin);
+        ids.note(id, Found::Enriched { is_before });
+    })?;
+    let raw = Scanned::topic(&tail, &topics.raw, |record, id, _| {
         let is_young = record.timestamp_ms().is_some_and(|at_ms| at_ms >= young_ms);
         ids.note(id, Found::Raw { is_young });
     })?;
@@ -280,6 +294,8 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
         ..Report::default()
     };
     report.loose.extend(stored.loose);
+    report.begins = stored.begins;
+    report.begins.retain(|_, begin| *begin > 0);
     let gaps = gaps::read(&tail, &topics.gaps)?;
     report.gaps = gaps.values().filter(|gap| gap.status == GapStatus::Open).count();
     let source_topics = made.map(|made| note_made(made, &mut ids)).unwrap_or_default();
@@ -291,16 +307,6 @@ pub(crate) fn take(kafka: &Kafka, table: &Table, made: Option<&Made>) -> Result<
     report.made = made.map(HashMap::len);
     ids.each(|seen| report.count(seen, made.is_some(), is_accepted))?;
     Ok(report)
-}
-
-/// About how many ids there are.
-fn expected_ids(tail: &Tail, topics: &Topics, made: Option<&Made>) -> Result<u64, Failure> {
-    let extent = |topic: &str| match tail.extent(topic) {
-        Ok(extent) => Ok(extent.offsets()),
-        Err(error) => Err(Failure::Runtime(error.sentence())),
-    };
-    // A table may hold more than its topic does: files are many, so that twice as much does no harm.
-    Ok(extent(&topics.raw)?.max(extent(&topics.events)?).max(made.map_or(0, |made| made.len() as u64)) * 2)
 }
 
 /// Notes what was set aside, and counts all dead letters.

@@ -205,9 +205,21 @@ pub fn judge(error: &Error) -> Verdict {
         // Rules, partitions and triggers: our rows satisfy the table as we made it.
         "23" | "P0" => Verdict::Refused,
         "57" if *code == SqlState::QUERY_CANCELED => Verdict::TooSlow,
-        "28" | "3D" | "3F" | "42" => Verdict::Stop,
+        "26" | "28" | "3D" | "3F" | "42" => Verdict::Stop,
         _ => Verdict::Retry,
     }
+}
+
+/// What is said of a pooler that gives each transaction another connection.
+pub const POOLED: &str = "PostgreSQL is behind a pooler that gives each transaction another connection, and loses the \
+    statements that were prepared on it: use session pooling (PgBouncer: pool_mode = session), or connect to the server \
+    itself";
+
+/// Whether a statement that was prepared on a connection is not on it, or another one is.
+#[must_use]
+pub fn is_pooled(error: &Error) -> bool {
+    let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    error.code().is_some_and(|code| lost.contains(code))
 }
 
 /// One sentence of an error, with what the server said.
@@ -225,6 +237,7 @@ pub fn sentence(error: &Error) -> String {
 /// As an error of a write.
 pub fn failed(doing: &'static str) -> impl Fn(Error) -> WriteError {
     move |error| match judge(&error) {
+        Verdict::Stop if is_pooled(&error) => WriteError::Stop(POOLED.to_owned()),
         Verdict::Stop => WriteError::Stop(format!(
             "PostgreSQL refused to {doing}: {}; see docs/postgresql.md for the rights that the role needs",
             sentence(&error)

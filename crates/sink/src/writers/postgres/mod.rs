@@ -7,6 +7,7 @@ mod aside;
 pub mod connection;
 mod copy;
 pub mod migrations;
+mod prune;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use crate::batch::{Batch, Due, Row, UNKNOWN};
 use crate::error::WriteError;
 use crate::writer::{Claim, Place, Position, Rejected, Writer, Written};
-use connection::{DatabaseConfig, Target, Verdict, failed, judge, sentence};
+use connection::{DatabaseConfig, POOLED, Target, Verdict, failed, is_pooled, judge, sentence};
 use copy::{Insert, Reject, copy_or_refuse};
 use migrations::Standing;
 
@@ -70,6 +71,7 @@ impl Postgres {
     /// Connects and sees to it that the tables are there.
     fn connect(&self) -> Result<Client, WriteError> {
         let cannot = |error: Error| match judge(&error) {
+            Verdict::Stop if is_pooled(&error) => WriteError::Stop(POOLED.to_owned()),
             Verdict::Stop => WriteError::Stop(format!(
                 "PostgreSQL ({}) refuses: {}; check the address and the password",
                 self.target.name(),
@@ -97,6 +99,7 @@ impl Postgres {
                 "the tables in {} are of version {version}, made by a newer program: run that one",
                 self.target.name()
             ))),
+            Err(error) if is_pooled(&error) => Err(WriteError::Stop(POOLED.to_owned())),
             Err(error) if judge(&error) == Verdict::Stop => Err(WriteError::Stop(format!(
                 "the tables are not there, and this role may not make them in {}: {}; name one that may with \
                  WIKI_DATABASE_OWNER_URL",
