@@ -7,6 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::log::Log;
+use crate::settings::DEFAULT_MOST_BATCH_BYTES;
 
 /// The topics, and what bounds them together.
 #[derive(Debug, Default)]
@@ -35,6 +36,12 @@ impl Topic {
     /// Whether the broker stamps records, instead of the producer.
     pub(crate) fn uses_append_time(&self) -> bool {
         self.setting("message.timestamp.type") == Some("LogAppendTime")
+    }
+
+    /// Bytes of one batch at most.
+    pub(crate) fn most_batch_bytes(&self) -> usize {
+        let limit = self.setting("max.message.bytes").unwrap_or(DEFAULT_MOST_BATCH_BYTES);
+        limit.parse().unwrap_or(usize::MAX)
     }
 
     fn retention_bytes(&self) -> Option<usize> {

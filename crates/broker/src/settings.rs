@@ -1,9 +1,12 @@
 //! The settings of topics: which there are, what they may be, what they are without being set.
 
+/// Bytes of one batch at most, where a topic does not say otherwise: as Apache Kafka has it.
+pub(crate) const DEFAULT_MOST_BATCH_BYTES: &str = "1048588";
+
 /// What a topic without a setting of its own has.
 pub(crate) const DEFAULTS: [(&str, &str); 6] = [
     ("cleanup.policy", "delete"),
-    ("max.message.bytes", "1048588"),
+    ("max.message.bytes", DEFAULT_MOST_BATCH_BYTES),
     ("message.timestamp.type", "CreateTime"),
     ("min.insync.replicas", "1"),
     ("retention.bytes", "-1"),

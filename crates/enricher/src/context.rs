@@ -22,6 +22,8 @@ pub struct Context {
     pub topics: Arc<Topics>,
     /// Which changes become edits, and how.
     pub mapping: Arc<Mapping>,
+    /// Bytes of the longest edit that the events topic takes.
+    pub most_bytes: usize,
     /// This replica in the consumer group.
     pub member: Arc<GroupMember>,
     /// What is counted.

@@ -57,6 +57,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     if !kafka::topics::wait_for(&kafka, &needed, &service.shutdown).await? {
         return Ok(());
     }
+    let most_bytes = kafka.most_value_bytes(&topics.events).await?;
     reachable.ok("topics are there");
     let metrics = Arc::new(EnricherMetrics::new(&service.metrics, config.rebalance));
     let group = config.kafka.prefixed(&config.group);
@@ -66,6 +67,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     let context = context::Context {
         mapping: Arc::new(Mapping::new(&config.event_types)),
         topics: Arc::new(topics),
+        most_bytes,
         member: Arc::new(member),
         config,
         kafka,

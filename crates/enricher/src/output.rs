@@ -52,6 +52,8 @@ pub struct Open {
 pub struct Output {
     at: TopicPartition,
     events_topic: String,
+    /// Bytes of the longest edit that it takes.
+    most_bytes: usize,
     dead_letter_topic: String,
     committer: Handle,
     stage: Stage,
@@ -62,8 +64,9 @@ pub struct Output {
 impl Output {
     /// An output whose committer recovers.
     #[must_use]
-    pub fn new(at: TopicPartition, topics: &Topics, committer: Handle) -> Self {
+    pub fn new(at: TopicPartition, topics: &Topics, most_bytes: usize, committer: Handle) -> Self {
         Self {
+            most_bytes,
             events_topic: topics.events.clone(),
             dead_letter_topic: topics.dead_letters_of(&at.topic),
             at,
@@ -135,14 +138,22 @@ impl Output {
         self.committer.stop_recovering();
     }
 
-    /// Writes an edit, under its input's key.
+    /// Makes the value of an edit, for [`Output::edit`].
+    ///
+    /// # Errors
+    /// Its length in bytes, where the topic takes no such record.
+    pub fn prepare(&mut self, edit: &Edit<'_>) -> Result<(), usize> {
+        self.json.clear();
+        edit.write_json(&mut self.json);
+        if self.json.len() > self.most_bytes { Err(self.json.len()) } else { Ok(()) }
+    }
+
+    /// Writes the edit that was prepared, under its input's key.
     ///
     /// # Errors
     /// [`Error::Doubt`]: call [`Output::doubted`].
-    pub fn edit(&mut self, record: &Fetched, headers: &EventHeaders<'_>, edit: &Edit<'_>) -> Result<Taken, Error> {
+    pub fn edit(&mut self, record: &Fetched, headers: &EventHeaders<'_>) -> Result<Taken, Error> {
         let Stage::Here(writer) = &mut self.stage else { return Ok(Taken::Again) };
-        self.json.clear();
-        edit.write_json(&mut self.json);
         writer.begin()?;
         self.open.since.get_or_insert_with(Instant::now);
         let (topic, partition) = (self.events_topic.as_str(), self.at.partition);

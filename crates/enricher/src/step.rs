@@ -78,6 +78,15 @@ pub struct Judged<'a> {
 }
 
 impl Judged<'_> {
+    /// The same record, whose edit is longer than the topic takes.
+    #[must_use]
+    pub fn too_long<'a>(self, bytes: usize, most: usize) -> Judged<'a> {
+        let why =
+            format!("the edit has {bytes} bytes, and the topic takes {most} (max.message.bytes, without headers)");
+        let outcome = Outcome::Reject(Rejection::new(Reason::Oversized, why));
+        Judged { outcome, lost: self.lost, seq: self.seq }
+    }
+
     const fn without_place(outcome: Outcome<'_>) -> Judged<'_> {
         Judged { outcome, lost: None, seq: None }
     }

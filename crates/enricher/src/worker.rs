@@ -36,6 +36,8 @@ enum Handled {
     Done,
     /// This record has to come again, behind a commit.
     Again,
+    /// A hole is before it: the partition is recovered and read again.
+    ReadAgain,
     Halted,
 }
 
@@ -50,6 +52,8 @@ struct Hint {
 struct Seen {
     batches: u64,
     has_skipped: bool,
+    /// The record behind a hole: met there a second time, the hole is the topic's and not the reader's.
+    hole_at: Option<i64>,
 }
 
 /// A partition's state in memory. Nothing of it outlives a doubt.
@@ -76,7 +80,7 @@ impl PartitionWorker {
         let Beginning { at, assignment, queue, committer } = beginning;
         Self {
             context: context.clone(),
-            output: Output::new(at.clone(), &context.topics, committer),
+            output: Output::new(at.clone(), &context.topics, context.most_bytes, committer),
             at,
             assignment,
             queue,
@@ -199,6 +203,13 @@ impl PartitionWorker {
                     self.commit_at(step.position());
                     return Ok(());
                 }
+                Handled::ReadAgain => {
+                    let (partition, offset) = (self.at.partition, record.offset());
+                    tracing::warn!(partition, offset, "a hole in {}: reading again before it", self.at.topic);
+                    self.pending.clear();
+                    self.output.doubted();
+                    return Ok(());
+                }
                 Handled::Halted => {
                     self.halt(step.position());
                     return Ok(());
@@ -226,17 +237,26 @@ impl PartitionWorker {
         let offset = record.offset();
         let input = Input::read(offset, record.value(), record);
         let accepted = &self.context.config.accept_lost_history;
-        let judged = step.judge(&input, || accepted.cover(&self.at.topic, self.at.partition, offset));
+        let mut judged = step.judge(&input, || accepted.cover(&self.at.topic, self.at.partition, offset));
+        if let Outcome::Emit(_, edit) = &judged.outcome
+            && let Err(bytes) = self.output.prepare(edit)
+        {
+            judged = judged.too_long(bytes, self.context.most_bytes);
+        }
         let taken = match &judged.outcome {
-            Outcome::Emit(headers, edit) => self.output.edit(record, headers, edit)?,
+            Outcome::Emit(headers, _) => self.output.edit(record, headers)?,
             Outcome::Reject(rejection) => self.output.dead_letter(record, rejection)?,
             Outcome::Skip | Outcome::Repeat => {
                 self.output.skip(record);
                 Taken::Yes
             }
-            Outcome::Hole(hole) => {
+            Outcome::Hole(hole) if self.seen.hole_at == Some(offset) => {
                 self.report_hole(*hole, offset);
                 return Ok(Handled::Halted);
+            }
+            Outcome::Hole(_) => {
+                self.seen.hole_at = Some(offset);
+                return Ok(Handled::ReadAgain);
             }
         };
         if taken == Taken::Again {

@@ -75,6 +75,8 @@ pub struct Routes {
     pub topic_of_type: BTreeMap<String, String>,
     /// Partitions of each raw topic.
     pub partitions: BTreeMap<String, i32>,
+    /// Bytes of the longest event that each raw topic takes.
+    pub most_bytes: BTreeMap<String, usize>,
 }
 
 /// Reads the events of one connection.
@@ -97,7 +99,7 @@ impl Reader {
         let ids = sse_id::parse(&sse_id).unwrap_or_default();
         let (id, named, offset, what) = match event::read(&data) {
             Ok(event) => {
-                let what = self.what(&event);
+                let what = self.what(&event, data.len());
                 (event.id, Some((event.source_topic, event.source_partition)), event.offset, what)
             }
             Err(rejection) => (event::content_id(&data), None, None, What::Reject(rejection)),
@@ -118,7 +120,7 @@ impl Reader {
         Arrival { key: IdKey::of(&id), id, place, what: What::Reject(rejection), sse_id, data: head }
     }
 
-    fn what(&self, event: &event::Event) -> What {
+    fn what(&self, event: &event::Event, length: usize) -> What {
         let (change_type, key) = match &event.kind {
             Kind::Canary => return What::Canary,
             Kind::Change { change_type, key } => (change_type, key),
@@ -126,6 +128,11 @@ impl Reader {
         let Some(topic) = self.routes.topic_of_type.get(change_type) else {
             return What::Filtered(change_type.clone());
         };
+        let most = self.routes.most_bytes.get(topic).copied().unwrap_or(usize::MAX);
+        if length > most {
+            let why = format!("{length} bytes, and {topic} takes {most} (max.message.bytes, without headers)");
+            return What::Reject(Rejection::new(Reason::Oversized, why));
+        }
         let partitions = self.routes.partitions.get(topic).copied().unwrap_or(1);
         What::Keep(Keep {
             topic: topic.clone(),
@@ -170,7 +177,8 @@ mod tests {
 
     fn reader() -> Reader {
         let topic_of_type = BTreeMap::from([("edit".to_owned(), "raw".to_owned())]);
-        Reader::new(Routes { topic_of_type, partitions: BTreeMap::from([("raw".to_owned(), 6)]) })
+        let partitions = BTreeMap::from([("raw".to_owned(), 6)]);
+        Reader::new(Routes { topic_of_type, partitions, most_bytes: BTreeMap::from([("raw".to_owned(), 1_000)]) })
     }
 
     fn id(a: i64, b: i64) -> String {
@@ -198,6 +206,17 @@ mod tests {
         assert_eq!((arrival.place.topic.as_str(), arrival.place.time_ms), ("b.s", Some(20)));
         let arrival = reader.read(id(10, 21), b"{".to_vec());
         assert_eq!(arrival.place, Place::default(), "no entry changed: the topic is unknown");
+    }
+
+    #[test]
+    fn an_event_that_its_topic_does_not_take_is_rejected() {
+        let event = |bytes: usize| {
+            let start = r#"{"meta":{"id":"x"},"type":"edit","wiki":"w","title":"t","pad":""#;
+            let pad = "x".repeat(bytes - start.len() - 2);
+            reader().read(id(1, 2), format!("{start}{pad}\"}}").into_bytes()).what
+        };
+        assert!(matches!(event(1_000), What::Keep(_)));
+        assert!(matches!(event(1_001), What::Reject(Rejection { reason: Reason::Oversized, .. })));
     }
 
     #[test]

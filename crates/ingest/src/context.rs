@@ -1,5 +1,6 @@
 //! What the parts of the service share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub config: Config,
     /// Makes Kafka clients.
     pub kafka: Kafka,
+    /// Bytes of the longest event that each raw topic takes.
+    pub most_bytes: Arc<BTreeMap<String, usize>>,
     /// What is counted.
     pub metrics: Arc<IngestMetrics>,
     /// Tasks, health and shutdown of the process.

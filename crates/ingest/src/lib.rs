@@ -44,6 +44,7 @@ mod testing;
 pub mod window;
 pub mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka::topics::{Keep, Wanted};
@@ -68,11 +69,16 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         return Ok(());
     }
     make_topics(&config, &kafka).await?;
+    let mut most_bytes = BTreeMap::new();
+    for topic in config.raw_topics() {
+        most_bytes.insert(topic.clone(), kafka.most_value_bytes(&topic).await?);
+    }
     reachable.ok("topics are there");
     let metrics = Arc::new(IngestMetrics::new(&service.metrics));
     let context = context::Context {
         config,
         kafka,
+        most_bytes: Arc::new(most_bytes),
         metrics,
         service: service.clone(),
         runtime: tokio::runtime::Handle::current(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka::dead_letter::{self, Origin};
+use kafka::dead_letter::{self, Origin, Quotation};
 use kafka::group::offsets_of;
 use kafka::{Error, FencedWriter, GroupMember, Outgoing, TopicPartition};
 use schema::Rejection;
@@ -135,13 +135,10 @@ impl Output {
         let mut headers: Vec<Header> =
             vec![(CE_ID, arrival.id.clone()), (SSE_ID, arrival.sse_id.clone()), (RECEIVED_AT, now_ms.to_string())];
         headers.extend(dead_letter::headers(&origin, rejection));
-        self.send(&Outgoing {
-            topic: &dead_letters,
-            partition: 0,
-            key: arrival.id.as_bytes(),
-            value: &arrival.data,
-            headers: &borrowed(&headers),
-        })
+        let (key, value) = (arrival.id.as_bytes(), arrival.data.as_slice());
+        let cuts = dead_letter::cuts(key, value);
+        let Quotation { key, value, headers } = dead_letter::quote(key, value, borrowed(&headers).into_iter(), &cuts);
+        self.send(&Outgoing { topic: &dead_letters, partition: 0, key, value, headers: &headers })
     }
 
     /// Writes an entry of the gap ledger.
@@ -271,10 +268,7 @@ mod tests {
     }
 
     fn arrival(id: &str) -> Arrival {
-        let mut reader = crate::arrival::Reader::new(crate::arrival::Routes {
-            topic_of_type: BTreeMap::new(),
-            partitions: BTreeMap::new(),
-        });
+        let mut reader = crate::arrival::Reader::new(crate::arrival::Routes::default());
         reader.read("[]".to_owned(), format!(r#"{{"meta":{{"id":"{id}"}},"type":"edit"}}"#).into_bytes())
     }
 

@@ -98,6 +98,7 @@ impl Rig {
         Context {
             config: self.config.clone(),
             kafka: Kafka::new(self.config.kafka.clone(), &service.metrics).in_group(GROUP),
+            most_bytes: Arc::default(),
             metrics: Arc::new(IngestMetrics::new(&service.metrics)),
             readiness: service.health.check("stream"),
             runtime: tokio::runtime::Handle::current(),

@@ -146,7 +146,11 @@ impl<'a> Worker<'a> {
             report: Report::new(context)?,
             stream: Stream {
                 source,
-                routes: Routes { topic_of_type: config.topic_of_type(), partitions: recovered.partitions },
+                routes: Routes {
+                    topic_of_type: config.topic_of_type(),
+                    partitions: recovered.partitions,
+                    most_bytes: context.most_bytes.as_ref().clone(),
+                },
             },
             output,
             step,

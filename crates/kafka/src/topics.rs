@@ -134,6 +134,50 @@ fn kept(milliseconds: &'static str, at_least: fn(&str, &str) -> bool) -> [Due; 2
     [("cleanup.policy", "delete", |found, due| found == due), ("retention.ms", milliseconds, at_least)]
 }
 
+/// What Kafka takes in one batch where a topic does not say otherwise; clients write batches of about as much.
+const DEFAULT_BATCH_BYTES: usize = 1_048_588;
+/// Room in a batch for its own header, and for a record's key and headers.
+const OVERHEAD_BYTES: usize = 8 << 10;
+
+impl Kafka {
+    /// The longest value that a topic takes in a record, in bytes, beside its key and headers.
+    ///
+    /// Where the setting cannot be looked up, the topic counts as one of ours.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] where the topic takes less than Kafka's default: clients write longer batches.
+    pub async fn most_value_bytes(&self, topic: &str) -> Result<usize, Failure> {
+        let found = self.setting(topic, "max.message.bytes").await;
+        let most = found.unwrap_or_else(|| MAX_RECORD_BYTES.to_owned()).parse().unwrap_or(usize::MAX);
+        if most < DEFAULT_BATCH_BYTES {
+            return Err(Failure::Config(format!(
+                "topic {topic} takes {most} bytes in a batch, and needs {DEFAULT_BATCH_BYTES} at least, Kafka's default: set \
+                 its max.message.bytes, best to {MAX_RECORD_BYTES}"
+            )));
+        }
+        Ok(most - OVERHEAD_BYTES)
+    }
+
+    async fn setting(&self, topic: &str, name: &str) -> Option<String> {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
+        let admin = self.admin().ok()?;
+        let described = match admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await {
+            Ok(described) => described.into_iter().next()?,
+            Err(error) => {
+                tracing::warn!(topic, %error, "the settings of a topic cannot be looked up");
+                return None;
+            }
+        };
+        match described {
+            Ok(settings) => settings.get(name)?.value.clone(),
+            Err(code) => {
+                tracing::warn!(topic, %code, "the settings of a topic cannot be looked up");
+                None
+            }
+        }
+    }
+}
+
 /// How long a service waits between two looks for a topic that another one makes.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
 

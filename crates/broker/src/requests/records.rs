@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, BadBatch};
+use crate::catalog::Topic;
 use crate::log::{Appended, Log};
 use crate::state::{Shared, State};
 use crate::time::{millis, now_ms};
@@ -73,11 +74,15 @@ fn append(
 ) -> AppendResult {
     let records = data.records.as_ref().ok_or(ResponseError::CorruptMessage)?;
     let batches = batch::split(records).ok_or(ResponseError::CorruptMessage)?;
+    let most_bytes = state.topics.get(topic).map_or(usize::MAX, Topic::most_batch_bytes);
     let append_time = state.topics.get(topic).is_some_and(|topic| topic.uses_append_time()).then(now_ms);
     let mut first = None;
     // Checked before the first is appended: a request is taken whole or not at all.
     let mut checked = Vec::with_capacity(batches.len());
     for bytes in batches {
+        if bytes.len() > most_bytes {
+            return Err(ResponseError::MessageTooLarge);
+        }
         let header = batch::check(&bytes).map_err(|bad| match bad {
             BadBatch::Corrupt => ResponseError::CorruptMessage,
             BadBatch::OldFormat => ResponseError::UnsupportedForMessageFormat,
@@ -242,7 +247,6 @@ mod tests {
     use kafka_protocol::messages::{ApiKey, TopicName};
     use kafka_protocol::protocol::Encodable as _;
 
-    use crate::catalog::Topic;
     use crate::frame::APIS;
 
     /// kcat of some distributions asks in version 2, others in 1 or 7.

@@ -194,6 +194,60 @@ fn an_id_and_a_title_without_end_are_dead_letters() {
 }
 
 #[test]
+fn an_event_that_is_too_long_for_its_topic_is_a_dead_letter_and_the_next_one_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    // Kafka's default for a topic is 1,048,588 bytes a batch, headers included; an event may have 1,048,576.
+    let padded = |number: usize, field: &str, bytes: usize| {
+        let event = event(number, &|event| event.replacen('{', &format!("{{\"{field}\":\"\","), 1));
+        let short = event.len();
+        // What does not compress: the limit is on the batch as it is sent.
+        let mut random = e2e::random::Random::new(7);
+        let letters: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').chain(['-', '_']).collect();
+        let text: String = (0..bytes - short).map(|_| letters[random.index(letters.len())]).collect();
+        event.replacen("\"\"", &format!("\"{text}\""), 1)
+    };
+    let events = [
+        event(0, &|event| event),
+        padded(1, "parsedcomment", 1_048_280),
+        padded(2, "comment", 1_047_000),
+        event(3, &|event| event),
+    ];
+    let file = recording(folder.path(), &events);
+    for raw_bytes in ["8388608", "1048588"] {
+        let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--events", &file]));
+        for (topic, most_bytes) in [("wikipedia-raw", raw_bytes), ("wikipedia-events", "1048588")] {
+            let config = format!("max.message.bytes={most_bytes}");
+            let made = pipeline.wiki(&["topics", "create", topic, "--partitions", "6", "--config", &config]);
+            assert_eq!(made.0, 0, "{}", made.1);
+        }
+        for service in ["ingest", "enricher", "sink-1"] {
+            pipeline.start_service(service);
+        }
+        let letters = |pipeline: &Pipeline| {
+            checker::read_topic(&pipeline.target, "dlq.wikipedia-raw").remove(&0).unwrap_or_default()
+        };
+        wait_until("each is stored or set aside", LIMIT, || {
+            pipeline.expect_all_alive();
+            checker::rows(&pipeline.table()) + letters(&pipeline).len() >= 4
+        });
+        let stored = checker::ids(&pipeline.table());
+        assert!(stored.contains("event-0") && stored.contains("event-3"), "the short ones: {stored:?}");
+        let letters = letters(&pipeline);
+        assert_eq!(stored.len() + letters.len(), 4, "once");
+        let reasons: Vec<String> =
+            letters.iter().map(|letter| checker::header(letter, "__connect.errors.exception.class.name")).collect();
+        // The comment has a bound of its own.
+        let expected: &[&str] = if raw_bytes == "8388608" { &["wrong_shape"] } else { &["oversized", "oversized"] };
+        assert_eq!(reasons, expected);
+        for service in ["ingest", "enricher"] {
+            let doubts =
+                pipeline.logs(service).iter().any(|line| line["message"].as_str().unwrap().contains("in doubt"));
+            assert!(!doubts, "{service} tried it again and again");
+        }
+    }
+}
+
+#[test]
 fn a_login_page_is_no_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
