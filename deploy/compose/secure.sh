@@ -69,6 +69,7 @@ rights() {
         echo "ingest Describe,Write --transactional-id wiki-ingest --resource-pattern-type prefixed"
         echo "enricher Describe,Read --topic $raw"
         echo "enricher Describe,Read,Write --topic $events --topic dlq.$raw"
+        echo "enricher DescribeConfigs --topic $events"
         echo "enricher Read --group wiki-enricher"
         echo "enricher Describe,Write --transactional-id wiki-enricher --resource-pattern-type prefixed"
         echo "sink Describe,Read --topic $events --topic $raw"

@@ -69,8 +69,11 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
         return Ok(());
     }
     make_topics(&config, &kafka).await?;
+    let (topics, raw_topics) = (config.kafka.topics(), config.raw_topics());
+    let ours = raw_topics.iter().chain([&topics.events, &topics.ingest, &topics.gaps]).map(String::as_str);
+    kafka.warn_of_weak_copies(&ours.chain(kafka::copies::INTERNAL).collect::<Vec<_>>()).await;
     let mut most_bytes = BTreeMap::new();
-    for topic in config.raw_topics() {
+    for topic in raw_topics {
         most_bytes.insert(topic.clone(), kafka.most_value_bytes(&topic).await?);
     }
     reachable.ok("topics are there");

@@ -194,6 +194,16 @@ impl Kafka {
         Ok(Tail::new(self.create(config, "reader")?))
     }
 
+    /// The same, which sees records of transactions that are not committed too.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] where a setting is refused.
+    pub fn tail_of_all(&self) -> Result<Tail, Error> {
+        let mut config = self.asked_only(&self.reader_group);
+        config.set("fetch.wait.max.ms", "10").set("isolation.level", "read_uncommitted");
+        Ok(Tail::new(self.create(config, "reader")?))
+    }
+
     /// A view of a consumer group, which it does not join.
     ///
     /// # Errors

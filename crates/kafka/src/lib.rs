@@ -26,6 +26,7 @@
 //! | [`group_view`] | a consumer group seen from outside |
 //! | [`reporter`] | a producer for words that may be lost |
 //! | [`topics`] | topics made idempotently, and what they are |
+//! | [`copies`] | on how many brokers an acknowledged record stands |
 //! | [`accepted`] | a loss that an operator accepts, at one place |
 //! | [`dead_letter`] | headers of a dead letter |
 //! | [`limits`] | limits that several clients share |
@@ -37,6 +38,7 @@ pub mod accepted;
 pub mod client;
 pub mod config;
 pub mod context;
+pub mod copies;
 pub mod dead_letter;
 mod error;
 pub mod ffi;

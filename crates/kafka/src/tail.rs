@@ -65,6 +65,15 @@ impl Bounds {
     }
 }
 
+/// A transaction that is neither committed nor aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Offset of its first record: nothing behind it is read.
+    pub offset: i64,
+    /// When that record was written, Unix milliseconds.
+    pub since_ms: i64,
+}
+
 /// A topic's partitions, each from its start to its end.
 #[derive(Clone, Debug)]
 pub struct Extent {
@@ -225,6 +234,26 @@ impl Tail {
             partitions.insert(partition, self.bounds(topic, partition)?);
         }
         Ok(Extent { topic: topic.to_owned(), partitions })
+    }
+
+    /// The transaction that keeps a partition from being read to its end, if there is one; `all` reads uncommitted
+    /// records too ([`crate::Kafka::tail_of_all`]).
+    ///
+    /// # Errors
+    /// [`Error::Doubt`] where the cluster does not answer.
+    pub fn open_transaction(&self, all: &Self, topic: &str, partition: i32) -> Result<Option<OpenTransaction>, Error> {
+        let stable = self.bounds(topic, partition)?.end;
+        if all.bounds(topic, partition)?.end <= stable {
+            return Ok(None);
+        }
+        let starts = BTreeMap::from([(partition, stable)]);
+        let mut pass = Pass::begin(&all.consumer, topic, &starts, format!("read behind the end of {topic}"))?;
+        let first = match pass.next()? {
+            Step::Record(record) => record.timestamp_ms(),
+            Step::End(_) => None,
+        };
+        pass.end()?;
+        Ok(first.map(|since_ms| OpenTransaction { offset: stable, since_ms }))
     }
 
     /// The last committed record of each partition; none where the log holds none.

@@ -52,6 +52,8 @@ impl Kafka {
             let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(topic.replication))
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("max.message.bytes", MAX_RECORD_BYTES);
+            // With three replicas or more an acknowledged record stands on two brokers.
+            let new = if topic.replication >= 3 { new.set("min.insync.replicas", "2") } else { new };
             match topic.keep {
                 Keep::Week => new.set("retention.ms", WEEK_MS),
                 Keep::Hour => new.set("retention.ms", HOUR_MS),
@@ -158,7 +160,8 @@ impl Kafka {
         Ok(most - OVERHEAD_BYTES)
     }
 
-    async fn setting(&self, topic: &str, name: &str) -> Option<String> {
+    /// One setting of a topic; none where it cannot be looked up.
+    pub(crate) async fn setting(&self, topic: &str, name: &str) -> Option<String> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
         let admin = self.admin().ok()?;
         let described = match admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await {

@@ -5,6 +5,7 @@ mod chaos;
 mod conformance;
 mod consume;
 mod coordinator;
+mod copies;
 mod late_end;
 mod page;
 mod replicas;

@@ -4,6 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
 use e2e::pipeline::{Parts, Pipeline};
 use e2e::process::Program;
 use e2e::wait_until;
@@ -101,6 +104,26 @@ fn broken_topics_are_named() {
         .run(LIMIT);
     assert_eq!(made.0, 0, "{}", made.2);
     well.with(&["--events-topic", "three"]).expect("unequal", &["topics", "6 partitions", "same number"]);
+}
+
+#[test]
+fn a_transaction_that_hangs_is_named() {
+    let (pipeline, set_up) = healthy();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &pipeline.target.bootstrap)
+        .set("transactional.id", "somebody-else")
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .unwrap();
+    producer.init_transactions(LIMIT).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), str>::to("wikipedia-raw").partition(3).payload("x")).unwrap();
+    producer.flush(LIMIT).unwrap();
+    assert_eq!(set_up.look().0, 0, "it is young");
+    wait_until("it is old enough to be named", LIMIT, || set_up.look().0 == 1);
+    set_up.expect("a hung transaction", &["WRONG  hung", "wikipedia-raw partition 3", "kafka-transactions.sh"]);
+    producer.abort_transaction(LIMIT).unwrap();
+    assert_eq!(set_up.look().0, 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use kafka::copies::{Copies, INTERNAL};
 use kafka::{Kafka, KafkaConfig};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use service::{Failure, Metrics};
@@ -14,6 +15,8 @@ use crate::topics::metadata;
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The cluster ends a transaction of ours after 10 s by itself; one that is older is another's, or hangs.
+const HUNG_MS: i64 = 20_000;
 
 /// Looks at the cluster; what rests on something that is wrong is not looked at.
 pub(super) fn look(config: &KafkaConfig, group: &str) -> Vec<Finding> {
@@ -36,6 +39,8 @@ pub(super) fn look(config: &KafkaConfig, group: &str) -> Vec<Finding> {
         Ok(metadata) => {
             findings.extend(brokers(&metadata));
             findings.extend(topics(&kafka, &metadata));
+            findings.extend(weak_copies(&kafka));
+            findings.extend(hung_transactions(&kafka, &metadata));
             findings.extend(rights(&kafka, &config.prefixed(group)));
             findings.extend(ledger(&kafka, &metadata));
         }
@@ -143,6 +148,55 @@ fn topics(kafka: &Kafka, metadata: &Metadata) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Topics that one broker could take with it.
+fn weak_copies(kafka: &Kafka) -> Vec<Finding> {
+    const WHAT: &str = "replicas";
+    let names = kafka.config().topics();
+    let wanted = [names.raw.as_str(), &names.events, &names.ingest, &names.gaps];
+    let wanted: Vec<&str> = wanted.into_iter().chain(INTERNAL).collect();
+    let found =
+        service::block_on(async { kafka.copies(&wanted).await.map_err(|error| Failure::Runtime(error.sentence())) });
+    match found {
+        Ok(copies) => {
+            let weak: Vec<Finding> =
+                copies.iter().filter_map(Copies::weakness).map(|sentence| Finding::bad(WHAT, sentence)).collect();
+            if !weak.is_empty() {
+                return weak;
+            }
+            let least = copies.iter().map(|copies| copies.replication).min().unwrap_or(0);
+            vec![Finding::ok(WHAT, format!("at least {least} of each topic"))]
+        }
+        Err(failure) => vec![Finding::bad(WHAT, failure.to_string())],
+    }
+}
+
+/// Transactions that have been open for so long that nobody will end them: nothing behind them is read.
+fn hung_transactions(kafka: &Kafka, metadata: &Metadata) -> Vec<Finding> {
+    const WHAT: &str = "hung";
+    let names = kafka.config().topics();
+    let ours = metadata.topics().iter().filter(|topic| topic.name() == names.raw || topic.name() == names.events);
+    let partitions = ours.flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name(), partition.id())));
+    let (Ok(tail), Ok(all)) = (kafka.tail(), kafka.tail_of_all()) else { return Vec::new() };
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let hung = partitions.filter_map(|(topic, partition)| {
+        // Where it cannot be looked up, the lines about brokers and rights say so.
+        let open = tail.open_transaction(&all, topic, partition).ok()??;
+        (now_ms - open.since_ms > HUNG_MS).then(|| {
+            let since = crate::gaps::time(open.since_ms);
+            Finding::bad(
+                WHAT,
+                format!(
+                    "a transaction has been open in {topic} partition {partition} since {since}, and nothing behind offset {} is \
+                     read: `kafka-transactions.sh find-hanging` names it and `abort` ends it; \
+                     docs/runbooks/WikiEnricherStalled.md",
+                    open.offset
+                ),
+            )
+        })
+    });
+    hung.collect()
 }
 
 /// Partitions that nobody leads, or with copies that are behind.
