@@ -101,19 +101,19 @@ impl Committer {
     fn recover(&self, starts: Option<Sender<Start>>, heartbeat: &Heartbeat) {
         while !self.stop.is_cancelled() {
             heartbeat.beat();
-            let recovered = recovery::recover(&self.context, &self.at).and_then(|(writer, position)| {
+            let recovered = recovery::recover(&self.context, &self.at).and_then(|recovered| {
                 if starts.is_none() {
-                    self.context.member.seek(&self.at, position.next_input)?;
+                    self.context.member.seek(&self.at, recovered.position.next_input)?;
                 }
-                Ok((writer, position))
+                Ok(recovered)
             });
             match recovered {
-                Ok((writer, position)) => {
+                Ok(recovered) => {
                     if let Some(starts) = starts {
                         // The group's loop is gone only when the service ends.
-                        drop(starts.send((self.at.clone(), position.next_input)));
+                        drop(starts.send((self.at.clone(), recovered.position.next_input)));
                     }
-                    return self.reply(Reply::Recovered(writer, position));
+                    return self.reply(Reply::Recovered(recovered));
                 }
                 Err(Error::Stop(sentence)) => return self.reply(Reply::Stop(sentence)),
                 Err(doubt @ (Error::Doubt { .. } | Error::TimedOut { .. })) => {

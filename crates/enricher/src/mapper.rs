@@ -119,7 +119,7 @@ impl Mapper {
             return Ok(());
         };
         match reply {
-            Reply::Recovered(writer, position) => worker.recovered(writer, position),
+            Reply::Recovered(recovered) => worker.recovered(recovered),
             Reply::Committed(writer) => worker.committed(writer),
             Reply::Doubt(doubt) => worker.doubted(&doubt),
             Reply::Stop(sentence) => return Err(Failure::Runtime(sentence)),

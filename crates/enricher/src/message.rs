@@ -6,7 +6,7 @@ use std::thread::Thread;
 use kafka::{Error, FencedWriter, Queue, TopicPartition};
 use service::CancellationToken;
 
-use crate::position::Position;
+use crate::recovery::Recovered;
 
 /// To a mapper.
 pub enum Message {
@@ -34,8 +34,8 @@ pub struct Beginning {
 
 /// From a committer to the mapper of its partition.
 pub enum Reply {
-    /// The predecessor is fenced, and this is where it ended.
-    Recovered(FencedWriter, Position),
+    /// Work begins here.
+    Recovered(Recovered),
     /// What was open is committed.
     Committed(FencedWriter),
     /// The outcome of the commit is unknown.

@@ -2,6 +2,7 @@
 
 use schema::record::EventHeaders;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The position of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ struct Note {
     raw_seq: Option<i64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     base: bool,
+    /// The id of the raw topic: its offsets mean nothing in another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_id: Option<Uuid>,
 }
 
 const FORM: u32 = 1;
@@ -73,10 +77,17 @@ impl Position {
         Self { next_input: found.next_input.max(logs.input_start), ..found }
     }
 
-    /// The metadata of a committed offset.
+    /// The id of the raw topic that the metadata of a committed offset names.
     #[must_use]
-    pub fn to_metadata(self) -> String {
-        let note = Note { v: FORM, seq: self.next_seq, raw_seq: self.expected_raw_seq, base: self.is_base };
+    pub fn topic_of(metadata: &str) -> Option<Uuid> {
+        serde_json::from_str::<Note>(metadata).ok().filter(|note| note.v == FORM)?.topic_id
+    }
+
+    /// The metadata of a committed offset of the raw topic with this id.
+    #[must_use]
+    pub fn to_metadata(self, topic_id: Uuid) -> String {
+        let (seq, raw_seq, base) = (self.next_seq, self.expected_raw_seq, self.is_base);
+        let note = Note { v: FORM, seq, raw_seq, base, topic_id: Some(topic_id) };
         // Integers only: this cannot fail.
         serde_json::to_string(&note).unwrap_or_default()
     }
@@ -101,6 +112,7 @@ impl Position {
 mod tests {
     use super::*;
 
+    const TOPIC_ID: Uuid = Uuid::from_u128(7);
     const FRESH: Logs = Logs { input_start: 0, output_end: 0 };
     const AGED: Logs = Logs { input_start: 700, output_end: 0 };
 
@@ -118,10 +130,19 @@ mod tests {
     fn inputs_without_output_are_told_by_the_committed_offset() {
         let mut position = Position::recover(Some(&output(9, 40, 12)), None, FRESH);
         position.pass(42, Some(13), false);
-        let note = position.to_metadata();
+        let note = position.to_metadata(TOPIC_ID);
         assert_eq!(Position::recover(Some(&output(9, 40, 12)), Some((43, &note)), FRESH), position);
         // An older one than the last output counts for nothing.
         assert_eq!(Position::recover(Some(&output(30, 90, 44)), Some((43, &note)), FRESH).next_input, 91);
+    }
+
+    #[test]
+    fn the_metadata_names_the_raw_topic_and_an_older_releases_does_not() {
+        let note = Position::recover(None, None, FRESH).to_metadata(TOPIC_ID);
+        assert_eq!(Position::topic_of(&note), Some(TOPIC_ID));
+        let older = r#"{"v":1,"seq":10,"raw_seq":13}"#;
+        assert_eq!((Position::topic_of(older), Position::topic_of("by hand")), (None, None));
+        assert_eq!(Position::recover(None, Some((43, older)), FRESH).next_seq, 10);
     }
 
     #[test]
@@ -137,7 +158,7 @@ mod tests {
         assert_eq!(Position::recover(None, None, FRESH).expected_raw_seq, Some(0));
         let aged = Position::recover(None, None, AGED);
         assert_eq!((aged.next_input, aged.expected_raw_seq), (700, None));
-        let note = aged.to_metadata();
+        let note = aged.to_metadata(TOPIC_ID);
         let later = Position::recover(None, Some((700, &note)), AGED);
         assert_eq!(later.expected_raw_seq, None, "a note keeps it unknown");
     }
@@ -157,7 +178,7 @@ mod tests {
         let mut position = Position::recover(None, None, emptied);
         assert_eq!((position.next_input, position.next_seq, position.is_base), (0, 90, true));
         position.pass(0, Some(0), false);
-        let note = position.to_metadata();
+        let note = position.to_metadata(TOPIC_ID);
         assert!(Position::recover(None, Some((1, &note)), emptied).is_base, "no output has said it yet");
         position.pass(1, Some(1), true);
         assert_eq!((position.next_seq, position.is_base), (91, false));

@@ -2,15 +2,26 @@
 
 use kafka::{Error, FencedWriter, TopicPartition};
 use schema::record::EventHeaders;
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::position::{Logs, Position};
 
-/// Gives the writer of a partition and its position.
+/// Everything that a partition begins with.
+pub struct Recovered {
+    /// The predecessor is fenced.
+    pub writer: FencedWriter,
+    /// Where it ended.
+    pub position: Position,
+    /// The id of the raw topic.
+    pub topic_id: Uuid,
+}
+
+/// Fences the predecessor of a partition, and gives the writer and the position.
 ///
 /// # Errors
 /// [`Error::Doubt`] where the cluster does not answer: try again. [`Error::Stop`] where a person must act.
-pub fn recover(context: &Context, at: &TopicPartition) -> Result<(FencedWriter, Position), Error> {
+pub fn recover(context: &Context, at: &TopicPartition) -> Result<Recovered, Error> {
     let TopicPartition { topic, partition } = at;
     let events_topic = &context.topics.events;
     let id = context.config.kafka.prefixed(&format!("wiki-enricher-{topic}-{partition}"));
@@ -28,6 +39,15 @@ pub fn recover(context: &Context, at: &TopicPartition) -> Result<(FencedWriter, 
     let last = last.as_ref().and_then(|record| EventHeaders::read(record).ok());
     let committed = context.member.committed(std::slice::from_ref(at))?;
     let committed = committed.first().map(|(_, offset, metadata)| (*offset, metadata.as_str()));
+    let topic_id = tail.topic_id(topic)?;
+    if let Some(before) = committed.and_then(|(_, metadata)| Position::topic_of(metadata)).filter(|id| *id != topic_id)
+    {
+        return Err(Error::Stop(format!(
+            "{topic} was deleted and created again (its id was {before}, and is {topic_id}): its offsets mean other records; \
+             give the pipeline a fresh WIKI_TOPIC_PREFIX, or delete {events_topic} and the group {} as well",
+            context.member.group()
+        )));
+    }
     let bounds = tail.bounds(topic, *partition)?;
     let output_end = tail.bounds(events_topic, *partition)?.end;
     let position = Position::recover(last.as_ref(), committed, Logs { input_start: bounds.start, output_end });
@@ -49,5 +69,5 @@ pub fn recover(context: &Context, at: &TopicPartition) -> Result<(FencedWriter, 
     if position.expected_raw_seq.is_none() {
         tracing::info!(partition, offset = position.next_input, "no position on an aged topic: begins at its start");
     }
-    Ok((writer, position))
+    Ok(Recovered { writer, position, topic_id })
 }

@@ -362,7 +362,7 @@ mod tests {
                 Event::Commit => self.commit(),
                 // As the worker does: only with nothing open.
                 Event::Hint if self.open.is_empty() => {
-                    self.offset = Some((step.position().next_input, step.position().to_metadata()));
+                    self.offset = Some((step.position().next_input, step.position().to_metadata(uuid::Uuid::nil())));
                 }
                 Event::Hint => {}
                 Event::Doubt(was_committed) => {

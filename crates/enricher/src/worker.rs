@@ -8,11 +8,13 @@ use kafka::group_metrics::seconds_since;
 use kafka::{Accepted, ClientError, CommitMode, Error, FencedWriter, Fetched, Queue, TopicPartition};
 use schema::record::SeqBase;
 use schema::{Rejection, namespace};
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::message::Beginning;
 use crate::output::{Open, Output, Taken};
 use crate::position::Position;
+use crate::recovery::Recovered;
 use crate::step::{Hole, Input, Judged, Lost, Outcome, Step};
 
 /// Records taken from the queue at once.
@@ -45,6 +47,8 @@ enum Handled {
 struct Hint {
     at: Instant,
     committed: i64,
+    /// The raw topic's id, which goes with it.
+    topic_id: Uuid,
 }
 
 /// What was seen since the assignment.
@@ -86,14 +90,16 @@ impl PartitionWorker {
             queue,
             step: None,
             pending: Vec::new(),
-            hint: Hint { at: Instant::now(), committed: -1 },
+            hint: Hint { at: Instant::now(), committed: -1, topic_id: Uuid::nil() },
             seen: Seen::default(),
             is_halted: false,
         }
     }
 
     /// The committer has recovered: work begins at this position.
-    pub fn recovered(&mut self, writer: FencedWriter, position: Position) {
+    pub fn recovered(&mut self, recovered: Recovered) {
+        let Recovered { writer, position, topic_id } = recovered;
+        self.hint.topic_id = topic_id;
         self.pending.clear();
         if std::mem::take(&mut self.is_halted) {
             // What was before the hole was not committed: the hole is met again behind it.
@@ -355,7 +361,8 @@ impl PartitionWorker {
     }
 
     fn commit_at(&mut self, position: &Position) {
-        self.output.commit(|| (position.next_input, position.to_metadata()));
+        let topic_id = self.hint.topic_id;
+        self.output.commit(|| (position.next_input, position.to_metadata(topic_id)));
     }
 
     /// Shows what is done.
@@ -382,7 +389,7 @@ impl PartitionWorker {
         if std::mem::replace(&mut self.hint.committed, position.next_input) == position.next_input {
             return;
         }
-        let offset = (self.at.clone(), position.next_input, position.to_metadata());
+        let offset = (self.at.clone(), position.next_input, position.to_metadata(self.hint.topic_id));
         if let Err(error) = self.context.member.commit(&[offset], CommitMode::Send) {
             // The position is in the records; this one is for lag tools.
             tracing::debug!(error = error.sentence(), "offset not committed");

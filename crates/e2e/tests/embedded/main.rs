@@ -17,6 +17,7 @@ mod guard_modules;
 mod kill;
 mod page_api;
 mod recorded;
+mod recreated;
 mod refusal;
 mod replicas;
 mod state;

@@ -1,6 +1,7 @@
 //! The connection to the stream: one client per connection, bounded in bytes and time, no reconnect of its own.
 
 pub mod framer;
+mod queue;
 pub mod refusal;
 pub mod transport;
 
@@ -13,15 +14,11 @@ use prometheus::IntCounter;
 use service::local::is_local;
 use service::text::{cut, visible};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::position::ResumeAt;
 use framer::Unreadable;
 use refusal::Refusal;
 use transport::{StreamFailure, Transport};
-
-/// Events waiting for the writer; behind that the socket is read no further.
-const QUEUE: usize = 512;
 
 /// The bounds of one connection in time.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +134,7 @@ pub struct Source {
 /// One connection; it ends when dropped.
 #[derive(Debug)]
 pub struct Connection {
-    items: mpsc::Receiver<Item>,
+    items: queue::Receiver,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -150,7 +147,7 @@ impl Drop for Connection {
 impl Connection {
     /// The next item within `limit`; `None` where nothing came. Blocks.
     pub fn next(&mut self, runtime: &Handle, limit: Duration) -> Option<Item> {
-        if let Ok(item) = self.items.try_recv() {
+        if let Some(item) = self.items.try_recv() {
             return Some(item);
         }
         if limit.is_zero() {
@@ -177,7 +174,7 @@ impl Source {
     /// Opens a connection.
     #[must_use]
     pub fn connect(&self, at: &ResumeAt) -> Connection {
-        let (sender, items) = mpsc::channel(QUEUE);
+        let (sender, items) = queue::queue();
         let url = match at {
             ResumeAt::Since(ms) => with_since(&self.url, *ms),
             ResumeAt::Positions(_) | ResumeAt::Latest | ResumeAt::AsReceived(_) => self.url.clone(),
@@ -209,7 +206,7 @@ fn client(url: &str, id: Option<String>, transport: Transport) -> Result<impl ev
     Ok(builder.build_with_transport(transport))
 }
 
-async fn read(url: &str, id: Option<String>, transport: Transport, items: &mpsc::Sender<Item>) -> End {
+async fn read(url: &str, id: Option<String>, transport: Transport, items: &queue::Sender) -> End {
     let (transport, mut beside) = transport.of_connection();
     let server_ms = transport.server_ms();
     let client = match client(url, id, transport) {

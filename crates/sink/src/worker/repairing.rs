@@ -17,7 +17,8 @@ impl Worker {
         tracing::warn!(partition, offset, %rejection, "a record without a position was set aside");
         self.context.metrics.dead_letters.with_label_values(&[rejection.reason.as_str()]).inc();
         if let Err(error) = self.dead_letters.outbox().write_record(record.detach(), rejection) {
-            tracing::warn!(error = error.sentence(), "its dead letter could not be written");
+            tracing::warn!(error = error.sentence(), "its dead letter could not be written: reading again before it");
+            self.drop_until_claimed(partition);
         }
     }
 
