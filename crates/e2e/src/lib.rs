@@ -12,6 +12,7 @@
 //! | [`browser`] | a real browser, driven |
 //! | [`groups`] | a consumer group as the broker describes it |
 //! | [`guarded`] | servers of others, ended with the story |
+//! | [`emptied`] | topics and offsets that are emptied while the services are away |
 //! | [`slow_link`] | a link that passes so many bytes a second |
 //! | [`proxy`] | between clients and brokers: holds the end of a transaction back |
 //! | [`stack`] | the compose stack as users run it, with Docker |
@@ -31,6 +32,7 @@ pub mod chaos;
 pub mod checker;
 pub mod conformance;
 pub mod demo;
+pub mod emptied;
 pub mod groups;
 pub mod guarded;
 pub mod http;

@@ -110,6 +110,11 @@ fn a_table_that_refuses_what_it_was_made_for_sets_nothing_aside() {
         ("ALTER TABLE edits ADD CONSTRAINT few CHECK (seq < 0)", "ALTER TABLE edits DROP CONSTRAINT few", "few"),
         ("ALTER TABLE edits ADD COLUMN note text NOT NULL", "ALTER TABLE edits DROP COLUMN note", "note"),
         ("CREATE UNIQUE INDEX one ON edits ((wiki))", "DROP INDEX one", "one"),
+        (
+            "ALTER TABLE edits RENAME TO whole; CREATE TABLE edits (LIKE whole) PARTITION BY RANGE (seq)",
+            "DROP TABLE edits; ALTER TABLE whole RENAME TO edits",
+            "no partition",
+        ),
     ];
     for (rule, undo, said) in rules {
         ask(&url, rule);

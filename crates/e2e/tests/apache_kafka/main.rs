@@ -6,6 +6,7 @@ mod conformance;
 mod consume;
 mod coordinator;
 mod copies;
+mod emptied;
 mod late_end;
 mod page;
 mod replicas;
