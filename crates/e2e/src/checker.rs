@@ -303,6 +303,16 @@ pub fn read_topic(target: &Target, topic: &str) -> BTreeMap<i32, Vec<OwnedMessag
     records
 }
 
+/// The first offset of a partition, and the one behind its last record.
+///
+/// # Panics
+/// Where the cluster does not answer.
+#[must_use]
+pub fn bounds(target: &Target, topic: &str, partition: i32) -> (i64, i64) {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &target.bootstrap).create().unwrap();
+    consumer.fetch_watermarks(&target.topic(topic), partition, Duration::from_secs(10)).unwrap()
+}
+
 /// Sees which partitions of a topic hold records of a transaction that is still open.
 pub struct OpenTransactions {
     committed: BaseConsumer,

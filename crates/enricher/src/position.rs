@@ -117,7 +117,7 @@ mod tests {
     const AGED: Logs = Logs { input_start: 700, output_end: 0 };
 
     fn output(seq: i64, raw_offset: i64, raw_seq: i64) -> EventHeaders<'static> {
-        EventHeaders { id: "e".into(), seq, raw_offset, raw_seq, received_at_ms: 0, base: None }
+        EventHeaders { id: "e".into(), seq, raw_offset, raw_seq, received_at_ms: 0, base: None, mapping: 1 }
     }
 
     #[test]

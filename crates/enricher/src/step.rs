@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use schema::record::{EventHeaders, HeaderSource, RawHeaders, SeqBase};
+use schema::record::{EventHeaders, HeaderSource, MAPPING_VERSION, RawHeaders, SeqBase};
 use schema::{Edit, Mapping, Reason, Rejection};
 
 use crate::position::Position;
@@ -154,6 +154,7 @@ impl Step {
             raw_seq: raw.seq,
             received_at_ms: raw.received_at_ms,
             base: self.position.is_base.then_some(SeqBase::Unknown),
+            mapping: MAPPING_VERSION,
         }
     }
 
@@ -315,6 +316,7 @@ mod tests {
                 raw_seq: *raw_seq,
                 received_at_ms: 0,
                 base: None,
+                mapping: 1,
             });
             let offset = self.offset.as_ref().map(|(offset, note)| (*offset, note.as_str()));
             let position = Position::recover(last.as_ref(), offset, Logs { input_start: 0, output_end: 0 });

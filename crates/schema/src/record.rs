@@ -26,6 +26,9 @@ pub const RAW_SEQ: &str = "raw-seq";
 /// Present where a sequence continues behind a log that was emptied: why. A jump before such a record is a loss that is
 /// named, not a hole to be waited at.
 pub const SEQ_BASE: &str = "seq-base";
+
+/// Header of an enriched record: [`MAPPING_VERSION`], where that is not 1.
+pub const MAPPING: &str = "mapping";
 /// The log held no record any more; its sequence continues where it was.
 const EMPTIED: &str = "the log was emptied";
 /// The end of the sequence is not known: it continues at the log's end.
@@ -92,7 +95,15 @@ pub struct EventHeaders<'a> {
     pub received_at_ms: i64,
     /// The first record behind a log that was emptied.
     pub base: Option<SeqBase>,
+    /// [`MAPPING_VERSION`] of the enricher that wrote it.
+    pub mapping: u32,
 }
+
+/// The version of the mapping from raw to enriched edits: it rises when the same raw record gives another edit.
+///
+/// A record says it where it is not 1, in the header `mapping`. A sink repairs a hole only between records of its own
+/// version: during a rolling upgrade the missing edits may be of the other one.
+pub const MAPPING_VERSION: u32 = 1;
 
 /// Gives the headers of a record by name; an absent header and a null one are the same.
 pub trait HeaderSource {
@@ -150,17 +161,28 @@ impl<'a> EventHeaders<'a> {
 
     /// Hands over the headers as they are produced; nothing is allocated for them.
     pub fn with_headers<T>(&self, produce: impl FnOnce(&[(&str, Option<&[u8]>)]) -> T) -> T {
-        let mut numbers = [itoa::Buffer::new(); 4];
-        let [seq, raw_offset, raw_seq, received_at] = &mut numbers;
-        let headers = [
+        let mut numbers = [itoa::Buffer::new(); 5];
+        let [seq, raw_offset, raw_seq, received_at, mapping] = &mut numbers;
+        let optional = [
+            self.base.map(|base| (SEQ_BASE, base.as_str().as_bytes())),
+            (self.mapping != 1).then(|| (MAPPING, mapping.format(self.mapping).as_bytes())),
+        ];
+        let mut headers = [
             (CE_ID, Some(self.id.as_bytes())),
             (SEQ, Some(seq.format(self.seq).as_bytes())),
             (RAW_OFFSET, Some(raw_offset.format(self.raw_offset).as_bytes())),
             (RAW_SEQ, Some(raw_seq.format(self.raw_seq).as_bytes())),
             (RECEIVED_AT, Some(received_at.format(self.received_at_ms).as_bytes())),
-            (SEQ_BASE, self.base.map(|base| base.as_str().as_bytes())),
+            (SEQ_BASE, None),
+            (MAPPING, None),
         ];
-        let count = if self.base.is_some() { headers.len() } else { headers.len() - 1 };
+        let mut count = headers.len() - optional.len();
+        for (name, value) in optional.into_iter().flatten() {
+            if let Some(header) = headers.get_mut(count) {
+                *header = (name, Some(value));
+                count += 1;
+            }
+        }
         produce(headers.get(..count).unwrap_or_default())
     }
 
@@ -176,6 +198,7 @@ impl<'a> EventHeaders<'a> {
             raw_seq: number(source, RAW_SEQ)?,
             received_at_ms: number(source, RECEIVED_AT)?,
             base: SeqBase::of(source),
+            mapping: if source.header(MAPPING).is_some() { number(source, MAPPING)? } else { 1 },
         })
     }
 }
@@ -277,14 +300,25 @@ mod tests {
             raw_offset: 7,
             raw_seq: 3,
             received_at_ms: 9,
-            base: Some(SeqBase::Unknown),
+            base: None,
+            mapping: 1,
         };
-        let headers = event.with_headers(|headers| {
-            let text = |value: &Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
-            let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT, SEQ_BASE];
-            Headers(names.into_iter().zip(headers).map(|(name, header)| (name, text(&header.1))).collect())
-        });
-        assert_eq!(EventHeaders::read(&headers).unwrap(), event);
+        for (base, mapping, names) in [
+            (None, 1, vec![]),
+            (Some(SeqBase::Unknown), 1, vec![SEQ_BASE]),
+            (None, 2, vec![MAPPING]),
+            (Some(SeqBase::Emptied), 12, vec![SEQ_BASE, MAPPING]),
+        ] {
+            let event = EventHeaders { base, mapping, ..event.clone() };
+            let headers = event.with_headers(|headers| {
+                let text = |value: &Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+                let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT].into_iter().chain(names);
+                let written: Vec<&str> = headers.iter().map(|header| header.0).collect();
+                assert_eq!(written, names.clone().collect::<Vec<_>>());
+                Headers(names.zip(headers).map(|(name, header)| (name, text(&header.1))).collect())
+            });
+            assert_eq!(EventHeaders::read(&headers).unwrap(), event);
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn judge<'a>(owned: Option<&Owned>, input: &'a Input<'a>) -> Outcome<'a> {
 }
 
 fn row(input: &Input<'_>, headers: &EventHeaders<'_>) -> Row {
-    let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms, base } = headers;
+    let EventHeaders { id: _, seq, raw_offset, raw_seq: _, received_at_ms, base, mapping: _ } = headers;
     let fate = match Edit::from_json(input.value) {
         Ok(edit) => Fate::Store(Box::new(edit.into_owned())),
         Err(rejection) => Fate::Reject(rejection, input.value.to_vec()),
@@ -95,7 +95,7 @@ mod tests {
 
     fn headers(seq: i64, base: Option<SeqBase>) -> EventHeaders<'static> {
         let id = format!("id-{seq}").into();
-        EventHeaders { id, seq, raw_offset: seq * 3, raw_seq: seq, received_at_ms: 5, base }
+        EventHeaders { id, seq, raw_offset: seq * 3, raw_seq: seq, received_at_ms: 5, base, mapping: 1 }
     }
 
     fn input(offset: i64, seq: i64) -> Input<'static> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use e2e::pipeline::{Parts, Pipeline};
 use e2e::process::Program;
 use e2e::{checker, wait_until};
+use rdkafka::admin::AdminOptions;
+use rdkafka::{Offset, TopicPartitionList};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const AUDITS: usize = 6;
@@ -106,6 +108,17 @@ fn what_was_pruned_from_the_front_is_neither_missing_nor_a_hole() {
     wait_until("the sink stores on", LIMIT, || rows() > before + 200);
     let (code, said) = audit(&pipeline);
     assert!(code == 0 && said.contains(&format!("pruned        {older:>9}")), "{said}");
+
+    // Retention took the first half of the raw topic.
+    let bounds = |partition| checker::bounds(&pipeline.target, "wikipedia-raw", partition);
+    let mut half = TopicPartitionList::new();
+    for partition in 0..6 {
+        let (start, end) = bounds(partition);
+        half.add_partition_offset("wikipedia-raw", partition, Offset::Offset(i64::midpoint(start, end))).unwrap();
+    }
+    e2e::block_on(pipeline.target.admin().delete_records(&half, &AdminOptions::new())).unwrap();
+    let (code, said) = audit(&pipeline);
+    assert!(code == 0 && said.contains("missing 0, double 0, extra 0, gaps 0"), "{said}");
 
     // By hand, as an older page of ours said.
     let shortest = "SELECT min(last) FROM (SELECT max(seq) AS last FROM edits GROUP BY partition)";

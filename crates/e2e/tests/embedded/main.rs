@@ -12,6 +12,7 @@ mod console;
 mod contrast;
 mod demo;
 mod doctor;
+mod growth;
 mod guard;
 mod guard_modules;
 mod kill;

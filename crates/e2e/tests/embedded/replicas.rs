@@ -159,3 +159,34 @@ fn a_sink_that_retention_overtakes_goes_on_eager() {
 fn a_sink_that_retention_overtakes_goes_on_kip_848() {
     overtaken_by_retention("consumer");
 }
+
+#[test]
+fn a_hole_between_edits_of_another_mapping_is_not_repaired_with_this_ones() {
+    let (mut pipeline, _) = with_a_sink_that_was_away();
+    pipeline.start_service("sink-1");
+    let table = pipeline.table();
+    wait_until("every edit is stored", LIMIT, || checker::rows(&table) == EDITS);
+    let last = checker::read_topic(&pipeline.target, "wikipedia-events").remove(&2).unwrap().pop().unwrap();
+    let number = |name: &str| checker::header(&last, name).parse::<i64>().unwrap();
+    let headers = [
+        "ce_id=somebody".to_owned(),
+        format!("seq={}", number("seq") + 3),
+        format!("raw-offset={}", number("raw-offset") + 3),
+        format!("raw-seq={}", number("raw-seq") + 3),
+        "received-at=1".to_owned(),
+        "mapping=2".to_owned(),
+    ];
+    let mut words = vec!["produce", "wikipedia-events", "--partition", "2", "--value", "{}"];
+    words.extend(headers.iter().flat_map(|header| ["--header", header.as_str()]));
+    assert_eq!(pipeline.wiki(&words).0, 0);
+    wait_until("its partition is halted, and the log says why", LIMIT, || {
+        pipeline.expect_all_alive();
+        let is_halted = pipeline.metric("sink-1", "wiki_sink_halted_partitions") == Some(1.0);
+        let says = |line: &serde_json::Value| {
+            line["message"].as_str().is_some_and(|text| text.contains("were mapped by another version"))
+                && line["version"] == 2
+        };
+        is_halted && pipeline.logs("sink-1").iter().any(says)
+    });
+    assert_eq!(checker::rows(&table), EDITS);
+}

@@ -2,7 +2,7 @@
 
 use kafka::BorrowedRecord;
 use schema::Rejection;
-use schema::record::EventHeaders;
+use schema::record::{EventHeaders, MAPPING_VERSION};
 use service::Failure;
 
 use super::{SETTLE_LIMIT, Worker};
@@ -71,6 +71,17 @@ impl Worker {
             found = hole.found,
             "a hole in the topic: repairing it from the raw topic"
         );
+        if behind.mapping != MAPPING_VERSION {
+            tracing::error!(
+                partition,
+                version = behind.mapping,
+                own = MAPPING_VERSION,
+                "the edits around a hole were mapped by another version than this sink's, which cannot repair it: the \
+                 partition is halted; run a sink of that release"
+            );
+            self.halt(partition);
+            return Ok(());
+        }
         let from = self.partitions.get(partition).map_or(0, |owned| owned.last_raw_offset + 1);
         let topic = self.context.raw_topic.clone();
         let stretch = Stretch { topic: &topic, partition, from, until: behind.raw_offset, offset: offset - 1 };
