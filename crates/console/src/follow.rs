@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::dead_letter::REASON;
-use kafka::{BorrowedRecord, Kafka, Tail};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
+use kafka::follower::From;
+use kafka::{BorrowedRecord, Follower, Kafka, Tail, TopicPartition};
 use schema::Topics;
 use schema::control::Word;
 use schema::record::{HeaderSource as _, SEQ};
@@ -26,16 +24,13 @@ const POLL: Duration = Duration::from_millis(100);
 const TOPICS_AGAIN: Duration = Duration::from_secs(5);
 /// The same, while there are none.
 const TOPICS_MISSING: Duration = Duration::from_millis(250);
-/// How long one answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-
 /// Offsets of a partition that are read at the start; markers of transactions count.
 const LAST: i64 = 40;
 
 /// Reads words and edits into [`Live`].
 pub struct Follow {
     tail: Tail,
-    consumer: BaseConsumer<kafka::context::Context>,
+    follower: Follower,
     topics: Topics,
     dead_letters: [String; 2],
     live: Arc<Live>,
@@ -53,10 +48,10 @@ impl Follow {
     /// [`LookError::Stop`] where a setting is refused.
     pub fn new(kafka: &Kafka, live: Arc<Live>) -> Result<Self, LookError> {
         let topics = kafka.config().topics();
-        let (tail, consumer) = (kafka.tail()?, kafka.follower()?);
+        let (tail, follower) = (kafka.tail()?, kafka.follower()?);
         let dead_letters = [&topics.raw, &topics.events].map(|topic| topics.dead_letters_of(topic));
         let (assigned, due) = (BTreeMap::new(), Cell::new(None));
-        Ok(Self { tail, consumer, topics, dead_letters, live, assigned, looked: None, due })
+        Ok(Self { tail, follower, topics, dead_letters, live, assigned, looked: None, due })
     }
 
     /// Reads until shutdown. Blocks.
@@ -75,10 +70,10 @@ impl Follow {
                     Err(LookError::Again(why)) => tracing::debug!(why, "topics cannot be looked up; looking again"),
                 }
             }
-            match self.consumer.poll(POLL) {
-                Some(Ok(record)) => self.take(&record.into()),
-                Some(Err(error)) => tracing::debug!(%error, "the reader reports an error and goes on"),
-                None => {}
+            match self.follower.poll(POLL) {
+                Ok(Some(record)) => self.take(&record),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the reader reports an error and continues"),
             }
         }
         Ok(())
@@ -98,56 +93,42 @@ impl Follow {
             return Ok(());
         }
         let is_first = self.assigned.is_empty();
-        let mut starts = self.words_starts(found.get(control).copied().unwrap_or(0))?;
-        for (topic, count) in found.iter().filter(|(topic, _)| *topic != control) {
-            // A partition that is new is read whole; of one that was there the last edits, to have something to show.
-            let from = match (is_first, topic == events) {
-                (true, true) => Offset::OffsetTail(LAST),
-                (true, false) => Offset::End,
-                (false, _) => Offset::Beginning,
-            };
-            for partition in 0..*count {
-                starts.add_partition_offset(topic, partition, from).map_err(again)?;
-            }
-        }
+        let words = self.words_starts(found.get(control).copied().unwrap_or(0))?;
         if is_first {
-            self.due.set(self.words_end(&starts)?);
+            self.due.set(self.words_end(words.get(&0).copied().flatten())?);
             if self.due.get().is_none() {
                 self.live.caught_up();
             }
         }
-        for read in self.consumer.position().map_err(again)?.elements() {
-            if let (Offset::Offset(next), Some(mut start)) =
-                (read.offset(), starts.find_partition(read.topic(), read.partition()))
-            {
-                start.set_offset(Offset::Offset(next)).map_err(again)?;
+        let mut starts = Vec::new();
+        for (topic, count) in &found {
+            // A partition that is new is read whole; of one that was there the last edits, to have something to show.
+            let from = match (is_first, topic == events) {
+                (true, true) => From::Last(LAST),
+                (true, false) => From::End,
+                (false, _) => From::Beginning,
+            };
+            for partition in 0..*count {
+                let word = words.get(&partition).copied().flatten().map_or(From::End, From::At);
+                let from = if topic == control { word } else { from };
+                starts.push((TopicPartition { topic: topic.clone(), partition }, from));
             }
         }
-        self.consumer.assign(&starts).map_err(again)?;
+        self.follower.follow(starts)?;
         self.assigned = found;
         Ok(())
     }
 
-    /// Where the words of the last minutes begin.
-    fn words_starts(&self, partitions: i32) -> Result<TopicPartitionList, LookError> {
-        let mut times = TopicPartitionList::new();
-        for partition in 0..partitions {
-            let since = Offset::Offset(now_ms() - LENGTH_MS);
-            times.add_partition_offset(&self.topics.control, partition, since).map_err(again)?;
-        }
-        let starts = self.consumer.offsets_for_times(times, ANSWER_LIMIT).map_err(again)?;
-        for element in starts.elements() {
-            element.error().map_err(again)?;
-        }
-        Ok(starts)
+    /// Where the words of the last minutes begin, by partition; none where there are none as young.
+    fn words_starts(&self, partitions: i32) -> Result<BTreeMap<i32, Option<i64>>, LookError> {
+        Ok(self.tail.offsets_since(&self.topics.control, partitions, now_ms() - LENGTH_MS)?)
     }
 
     /// Where the words of the last minutes end; `None` where there are none.
-    fn words_end(&self, starts: &TopicPartitionList) -> Result<Option<i64>, LookError> {
-        let Some(element) = starts.find_partition(&self.topics.control, 0) else { return Ok(None) };
+    fn words_end(&self, start: Option<i64>) -> Result<Option<i64>, LookError> {
+        let Some(start) = start else { return Ok(None) };
         let end = self.tail.bounds(&self.topics.control, 0)?.end;
-        // The search by time answers with the end where nothing is as young.
-        Ok(matches!(element.offset(), Offset::Offset(start) if start < end).then_some(end))
+        Ok((start < end).then_some(end))
     }
 
     fn take(&self, record: &BorrowedRecord<'_>) {
@@ -184,10 +165,6 @@ impl Follow {
             RecordView { offset, at_ms, key, headers: headers.collect(), value: text(value) },
         );
     }
-}
-
-fn again(error: KafkaError) -> LookError {
-    LookError::Again(error.to_string())
 }
 
 fn text_of(record: &BorrowedRecord<'_>, name: &str) -> Option<String> {

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use service::{Failure, Metrics};
 
 use crate::context::{ClientMetrics, Context};
+use crate::follower::Follower;
 use crate::group::{GroupContext, GroupMember};
 use crate::group_view::GroupView;
 use crate::reporter::Reporter;
@@ -285,10 +286,10 @@ impl Kafka {
     ///
     /// # Errors
     /// [`Error::Stop`] where a setting is refused.
-    pub fn follower(&self) -> Result<BaseConsumer<Context>, Error> {
+    pub fn follower(&self) -> Result<Follower, Error> {
         let mut config = self.consumer_base(&self.reader_group);
         config.set("enable.partition.eof", "false").set("auto.offset.reset", "latest");
-        self.create(config, "follower")
+        Ok(Follower::new(self.create(config, "follower")?))
     }
 
     /// A client for topic requests.

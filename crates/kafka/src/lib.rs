@@ -21,6 +21,7 @@
 //! | [`context`] | librdkafka's logs, errors and statistics |
 //! | [`writer`] | a transactional producer that a successor fences |
 //! | [`tail`] | the last records of partitions, and offsets |
+//! | [`follower`] | a reader without a consumer group |
 //! | [`group`] | membership of a consumer group: rebalances as values, offsets given with the assignment |
 //! | [`group_metrics`] | what a group's member shows |
 //! | [`group_view`] | a consumer group seen from outside |
@@ -42,6 +43,7 @@ pub mod copies;
 pub mod dead_letter;
 mod error;
 pub mod ffi;
+pub mod follower;
 pub mod group;
 pub mod group_metrics;
 pub mod group_view;
@@ -59,6 +61,7 @@ pub use client::{Kafka, wait_until_reachable};
 pub use config::{KafkaConfig, Rebalancing};
 pub use error::{ClientError, Error, is_passing};
 pub use ffi::{Fetched, GroupDescription, MemberDescription, Membership};
+pub use follower::Follower;
 pub use group::{CommitMode, GroupMember, Polled, Queue, Rebalance, TopicPartition};
 pub use group_view::{GroupView, TopicView};
 pub use record::{BorrowedRecord, OwnedRecord, Record};

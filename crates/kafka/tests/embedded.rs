@@ -235,7 +235,7 @@ async fn a_client_that_is_only_asked_keeps_no_events_that_nobody_serves() {
         ask();
         // Statistics come every few seconds: one that is made at the same time and never served has some by now.
         let deadline = Instant::now() + Duration::from_secs(30);
-        while kafka::ffi::unserved(&follower) < 2 {
+        while follower.unserved() < 2 {
             assert!(Instant::now() < deadline, "no statistics came");
             std::thread::park_timeout(Duration::from_millis(50));
         }

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("ingest", &["schema", "service", "kafka", "prometheus", "tokio", "reqwest"]),
     ("enricher", &["schema", "service", "kafka", "prometheus"]),
     ("sink", &["schema", "service", "kafka", "prometheus", "tokio", "rusqlite", "postgres"]),
-    ("console", &["schema", "service", "kafka", "axum", "rdkafka", "prometheus", "tokio"]),
+    ("console", &["schema", "service", "kafka", "axum", "prometheus", "tokio"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
     (
