@@ -12,7 +12,7 @@ const PROCESSING: [f64; 9] = [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 5e-2
 const COMMIT: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 5.0];
 const LATENCY: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
-/// The metrics of spec section 4.3.
+/// What is counted; `docs/metrics.md` lists it.
 #[derive(Debug)]
 pub struct EnricherMetrics {
     /// One outcome per input record.

@@ -16,7 +16,7 @@ const BATCH_ROWS: [f64; 9] = [1.0, 5.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 5000.0
 const LATENCY: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 const OUTCOMES: [&str; 3] = ["inserted", "duplicate", "dead_lettered"];
 
-/// The metrics of spec section 4.4.
+/// What is counted; `docs/metrics.md` lists it.
 #[derive(Debug)]
 pub struct SinkMetrics {
     backend: &'static str,

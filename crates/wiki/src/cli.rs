@@ -49,7 +49,8 @@ enum Command {
     Backfill(backfill::Arguments),
     /// Run the embedded development broker: one node, in memory, loopback only, not Apache Kafka.
     Broker(broker::command::Options),
-    /// Compare what was made, published, enriched and stored; exit code 1 if anything is missing, double or extra.
+    /// Compare what was made, published, enriched and stored; exit code 1 if anything is missing, double or extra. Without
+    /// servers it is the demo that runs in this folder.
     Audit(audit::Options),
     /// Name what is wrong with a set-up, in one line each, with what to do.
     Doctor(doctor::Options),
@@ -103,7 +104,9 @@ fn run_broker(options: broker::command::Options) -> Result<(), Failure> {
 
 /// Parses the command line and runs what it asks for.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let are_servers_set = std::env::var_os("WIKI_KAFKA_BOOTSTRAP_SERVERS").is_some_and(|servers| !servers.is_empty());
+    let line = demo::running::completed(std::env::args_os().collect(), are_servers_set);
+    let cli = match Cli::try_parse_from(line) {
         Ok(cli) => cli,
         Err(error) => return service::config::exit("wiki", &error),
     };

@@ -4,6 +4,7 @@
 mod cluster;
 mod controls;
 mod files;
+pub(crate) mod running;
 mod screen;
 mod sinks;
 mod source;
@@ -102,6 +103,7 @@ async fn run(options: Options) -> Result<Report, Failure> {
     service::shutdown::on_signals(&shutdown);
     let table = files::prepare(&options.data)?;
     let cluster = Cluster::start(&options)?;
+    let _running = running::Running::note(&table, &cluster.config.kafka_bootstrap_servers)?;
     // The parts outlive the signal: what was made has to reach the table first.
     let parts = CancellationToken::new();
     let source = Source::open(&options, &parts).await?;

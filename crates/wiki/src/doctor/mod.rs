@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use kafka::KafkaConfig;
 use serde_json::{Value, json};
 use service::Failure;
-use sink::writers::postgres::connection::{DatabaseConfig, sentence};
+use sink::writers::postgres::connection::{DatabaseConfig, POOLED, Target, is_pooled, sentence};
 
 use crate::out::line;
 
@@ -115,8 +115,9 @@ fn database(config: &DatabaseConfig) -> Option<Finding> {
         Ok(target) => target,
         Err(failure) => return Some(Finding::bad(WHAT, failure.to_string())),
     };
-    Some(match target.connect() {
-        Ok(_) => Finding::ok(WHAT, target.name()),
+    Some(match prepare_on_two(&target) {
+        Ok(()) => Finding::ok(WHAT, target.name()),
+        Err(error) if is_pooled(&error) => Finding::bad(WHAT, POOLED),
         Err(error) => Finding::bad(
             WHAT,
             format!(
@@ -126,4 +127,16 @@ fn database(config: &DatabaseConfig) -> Option<Finding> {
             ),
         ),
     })
+}
+
+/// Prepares a statement of one name on two connections. Behind a pooler that gives each transaction another connection they
+/// meet on one.
+fn prepare_on_two(target: &Target) -> Result<(), postgres::Error> {
+    let mut clients = [target.connect()?, target.connect()?];
+    let prepared = clients.iter_mut().try_for_each(|client| client.batch_execute("PREPARE wiki_doctor AS SELECT 1"));
+    for client in &mut clients {
+        // It may be on neither.
+        let _ = client.batch_execute("DEALLOCATE wiki_doctor");
+    }
+    prepared
 }
