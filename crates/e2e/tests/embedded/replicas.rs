@@ -190,3 +190,56 @@ fn a_hole_between_edits_of_another_mapping_is_not_repaired_with_this_ones() {
     });
     assert_eq!(checker::rows(&table), EDITS);
 }
+
+#[test]
+fn an_enricher_reads_a_hole_in_the_raw_topic_again_before_it_halts() {
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "500", "--edits", "300", "--seed", "42"]));
+    for service in ["ingest", "enricher"] {
+        pipeline.start_service(service);
+    }
+    wait_until("all is enriched", LIMIT, || enriched(&pipeline) == 300);
+    let last = checker::read_topic(&pipeline.target, "wikipedia-raw").remove(&2).unwrap().pop().unwrap();
+    let seq = checker::header(&last, "seq").parse::<i64>().unwrap() + 3;
+    let headers =
+        [format!("seq={seq}"), "ce_id=somebody".to_owned(), "sse-id=[]".to_owned(), "received-at=1".to_owned()];
+    let mut words = vec!["produce", "wikipedia-raw", "--partition", "2", "--value", "{}"];
+    words.extend(headers.iter().flat_map(|header| ["--header", header.as_str()]));
+    assert_eq!(pipeline.wiki(&words).0, 0);
+    wait_until("its partition is halted", LIMIT, || {
+        pipeline.expect_all_alive();
+        pipeline.metric("enricher", "wiki_enricher_halted_partitions") == Some(1.0)
+    });
+    let logs = pipeline.logs("enricher");
+    let at =
+        |words: &str| logs.iter().position(|line| line["message"].as_str().is_some_and(|text| text.contains(words)));
+    let (again, halted) = (at("reading again before it").unwrap(), at("the partition is halted").unwrap());
+    assert!(again < halted, "a hole that only the reader saw needs no person");
+    assert_eq!(pipeline.metric("enricher", "wiki_enricher_sequence_holes_total"), Some(1.0));
+    assert_eq!(enriched(&pipeline), 300);
+}
+
+#[test]
+fn a_foreign_record_whose_dead_letter_cannot_be_written_is_read_again_until_it_can() {
+    const LETTERS: &str = "dlq.wikipedia-events";
+    let mut pipeline = Pipeline::start(&Parts::with_simulator(&["--rate", "500", "--edits", "300", "--seed", "43"]));
+    for service in ["ingest", "enricher", "sink-1"] {
+        pipeline.start_service(service);
+    }
+    wait_until("all is stored", LIMIT, || checker::rows(&pipeline.table()) == 300);
+    assert_eq!(pipeline.wiki(&["topics", "delete", LETTERS, "--yes"]).0, 0);
+    assert_eq!(pipeline.wiki(&["produce", "wikipedia-events", "--partition", "1", "--value", "hello"]).0, 0);
+    wait_until("its dead letter cannot be written", LIMIT, || {
+        pipeline.expect_all_alive();
+        let says = |line: &serde_json::Value| {
+            line["message"].as_str().is_some_and(|text| text.starts_with("its dead letter could not be written"))
+        };
+        pipeline.logs("sink-1").iter().any(says)
+    });
+    assert_eq!(pipeline.wiki(&["topics", "create", LETTERS, "--partitions", "1"]).0, 0);
+    wait_until("it is a dead letter", LIMIT, || {
+        pipeline.expect_all_alive();
+        let letters = checker::read_topic(&pipeline.target, LETTERS).remove(&0).unwrap_or_default();
+        letters.iter().any(|letter| rdkafka::Message::payload(letter) == Some(b"hello"))
+    });
+    assert_eq!(checker::rows(&pipeline.table()), 300);
+}
