@@ -281,3 +281,15 @@ fn a_wrong_password_is_said_without_it() {
     let missing = Postgres::new(&DatabaseConfig::default()).unwrap_err().to_string();
     assert!(missing.contains("WIKI_DATABASE_URL_FILE"), "{missing}");
 }
+
+#[test]
+fn a_pooler_that_loses_prepared_statements_is_named_and_nothing_is_retried() {
+    let mut client = postgres::Client::connect(&database(), postgres::NoTls).unwrap();
+    client.batch_execute("PREPARE ours AS SELECT 1").unwrap();
+    // What such a pooler makes of two sinks, and of one.
+    for statement in ["PREPARE ours AS SELECT 1", "EXECUTE another"] {
+        let error = client.batch_execute(statement).unwrap_err();
+        let judged = sink::writers::postgres::connection::failed("read")(error);
+        assert!(matches!(&judged, WriteError::Stop(said) if said.contains("session pooling")), "{judged:?}");
+    }
+}
