@@ -84,10 +84,13 @@ impl Partitions {
         self.is_failing &= !self.unclaimed.is_empty();
     }
 
-    /// A partition is claimed again a little later.
+    /// A partition is claimed again a little later, if it is still assigned to us: a write may be refused after its
+    /// partition was revoked, and a claim would take it from its owner.
     pub fn drop_until_claimed(&mut self, partition: i32) {
-        self.owned.remove(&partition);
-        self.unclaimed.insert(partition, Instant::now());
+        let was_owned = self.owned.remove(&partition).is_some();
+        if was_owned || self.unclaimed.contains_key(&partition) {
+            self.unclaimed.insert(partition, Instant::now());
+        }
     }
 
     /// A partition that was claimed is read from its start now.
@@ -156,5 +159,28 @@ impl Partitions {
     pub fn due(&self) -> Vec<i32> {
         let due = self.unclaimed.iter().filter(|(_, since)| since.elapsed() >= CLAIM_AGAIN);
         due.map(|(partition, _)| *partition).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owning(partitions: &[i32]) -> Partitions {
+        let position = Position { epoch: 1, next_seq: Some(0), next_offset: 0, last_raw_offset: -1 };
+        let owned = partitions.iter().map(|partition| (*partition, Owned::at(&position))).collect();
+        Partitions { owned, ..Partitions::default() }
+    }
+
+    #[test]
+    fn a_partition_whose_write_is_refused_is_claimed_again_only_while_it_is_assigned() {
+        let mut partitions = owning(&[1, 2]);
+        partitions.forget(&[2]);
+        for partition in [1, 2] {
+            partitions.drop_until_claimed(partition);
+        }
+        assert_eq!(partitions.unclaimed().collect::<Vec<_>>(), [1], "2 was revoked: it has another owner");
+        partitions.drop_until_claimed(1);
+        assert_eq!(partitions.unclaimed().collect::<Vec<_>>(), [1], "it waits for its claim still");
     }
 }
