@@ -35,20 +35,20 @@ enum Delivery {
 pub struct DeadLetters {
     outbox: Outbox,
     delivery: Delivery,
+    /// There may be rejected rows that the last answer does not hold.
+    is_due: bool,
 }
 
 impl DeadLetters {
     /// For what is rejected from the outbox's topic.
     #[must_use]
     pub const fn new(outbox: Outbox) -> Self {
-        Self { outbox, delivery: Delivery::Idle }
+        Self { outbox, delivery: Delivery::Idle, is_due: false }
     }
 
     /// There may be rejected rows.
-    pub fn due(&mut self) {
-        if matches!(self.delivery, Delivery::Idle) {
-            self.delivery = Delivery::Due(Instant::now());
-        }
+    pub const fn due(&mut self) {
+        self.is_due = true;
     }
 
     /// The outbox, for records that never become rows.
@@ -65,9 +65,10 @@ impl DeadLetters {
         tail: &Tail,
     ) {
         let next = match std::mem::replace(&mut self.delivery, Delivery::Idle) {
-            Delivery::Idle => Ok(Delivery::Idle),
+            Delivery::Idle if !self.is_due => Ok(Delivery::Idle),
             Delivery::Due(at) if Instant::now() < at => Ok(Delivery::Due(at)),
-            Delivery::Due(_) => {
+            Delivery::Idle | Delivery::Due(_) => {
+                self.is_due = false;
                 let partitions = partitions();
                 Ok(Delivery::Asked(destination.ask(move |writer| writer.outbox(topic_id, &partitions))))
             }
@@ -189,5 +190,73 @@ impl Outbox {
             writer.send(&Outgoing { topic: &self.dead_letters, partition: 0, key, value, headers: &headers })?;
         }
         writer.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::writer::{Claim, Place, Position, Writer, Written};
+    use kafka::KafkaConfig;
+    use service::{CancellationToken, Metrics, Service};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Says when it is asked for rejected rows, and answers none when it may.
+    struct Table {
+        asked: Sender<()>,
+        may_answer: Receiver<()>,
+    }
+
+    impl Writer for Table {
+        fn claim(&mut self, _: &[Claim<'_>]) -> Result<Vec<Position>, WriteError> {
+            Ok(Vec::new())
+        }
+
+        fn write(&mut self, _: &Batch) -> Result<Written, WriteError> {
+            Ok(Written::default())
+        }
+
+        fn holds(&mut self, _: Uuid, _: Place<'_>) -> Result<bool, WriteError> {
+            Ok(false)
+        }
+
+        fn outbox(&mut self, _: Uuid, _: &[i32]) -> Result<Vec<Rejected>, WriteError> {
+            self.asked.send(()).unwrap();
+            self.may_answer.recv_timeout(LIMIT).unwrap();
+            Ok(Vec::new())
+        }
+
+        fn told(&mut self, _: &[i64]) -> Result<(), WriteError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rows_that_are_rejected_while_the_destination_is_asked_are_asked_for_again() {
+        // No cluster is needed where nothing is rejected.
+        let kafka = Kafka::new(KafkaConfig::at("127.0.0.1:1"), &Metrics::new("test"));
+        let tail = kafka.tail().unwrap();
+        let (asked, is_asked) = channel();
+        let (answer, may_answer) = channel();
+        let service = Service::new("sink", CancellationToken::new());
+        let destination = Destination::start(&service, Box::new(Table { asked, may_answer })).unwrap();
+        let mut letters = DeadLetters::new(Outbox::new(kafka, "t".to_owned(), "d".to_owned()));
+        let advance = |letters: &mut DeadLetters| letters.advance(&destination, Uuid::nil(), || vec![0], &tail);
+        letters.due();
+        advance(&mut letters);
+        is_asked.recv_timeout(LIMIT).unwrap();
+        letters.due();
+        answer.send(()).unwrap();
+        let deadline = Instant::now() + LIMIT;
+        while is_asked.try_recv().is_err() {
+            assert!(Instant::now() < deadline, "it is not asked a second time");
+            advance(&mut letters);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        answer.send(()).unwrap();
     }
 }
