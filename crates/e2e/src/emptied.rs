@@ -162,7 +162,7 @@ pub fn tell(target: Option<Target>, what: Emptied, seed: u64) {
     assert!(story.metric("enricher", "wiki_enricher_inputs_lost_total") < 1.0, "nothing was lost");
     let (code, said) = story.pipeline.audit();
     if what.raw && what.groups && !what.events {
-        // Nobody knows any more what was published: it is read, mapped and refused by the table's key once more.
+        // No record says what was published: it is read, mapped and refused by the table's key once more.
         assert!(code == 1 && said.contains("missing 0, double ") && said.contains(", extra 0, gaps 0"), "{said}");
     } else {
         assert_eq!(code, 0, "{what:?}: {said}");

@@ -133,7 +133,7 @@ impl Output {
         }
     }
 
-    /// Nobody waits for a recovery any more.
+    /// Ends a recovery that is under way: its result is no longer needed.
     pub fn stop_recovering(&self) {
         self.committer.stop_recovering();
     }

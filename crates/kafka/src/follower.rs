@@ -38,7 +38,7 @@ impl Follower {
         Self { consumer }
     }
 
-    /// Events that nobody has served: what comes while nobody polls.
+    /// Events that wait for the next poll.
     #[must_use]
     pub fn unserved(&self) -> i32 {
         ffi::unserved(&self.consumer)

@@ -73,7 +73,7 @@ impl Destination {
     }
 }
 
-/// Ends when nobody can ask any more.
+/// Ends when every asker is gone.
 fn run(mut writer: Box<dyn Writer>, asked: &Receiver<Job>, heartbeat: &Heartbeat) {
     loop {
         heartbeat.beat();

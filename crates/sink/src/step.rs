@@ -230,7 +230,7 @@ mod tests {
                 Outcome::Foreign(_) => prop_assert_eq!(seq, None),
                 Outcome::Ignore => {}
                 Outcome::Repeat(headers) => {
-                    // Told from a sequence that went back by a look at the table, with nothing waiting.
+                    // The table shows whether it is a repeat or a sequence that went back; nothing may wait meanwhile.
                     let seq = headers.seq;
                     if !self.write() {
                         self.claim();

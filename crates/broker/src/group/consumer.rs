@@ -33,7 +33,7 @@ pub(crate) struct Member {
     pub(crate) last_seen: Instant,
     pub(crate) session_timeout: Duration,
     /// Whether its next answer has to carry its assignment.
-    pub(crate) untold: bool,
+    pub(crate) owes_assignment: bool,
 }
 
 /// One KIP-848 group.
@@ -146,7 +146,7 @@ impl ConsumerGroup {
         if !revoked.is_empty() {
             member.granted.retain(|at| !revoked.contains(at));
             member.leaving.extend(revoked);
-            member.untold = true;
+            member.owes_assignment = true;
         }
         if !member.leaving.is_empty() {
             return;
@@ -159,7 +159,7 @@ impl ConsumerGroup {
             .collect();
         if !gained.is_empty() {
             member.granted.extend(gained);
-            member.untold = true;
+            member.owes_assignment = true;
         }
         if member.epoch != epoch {
             member.previous_epoch = member.epoch;

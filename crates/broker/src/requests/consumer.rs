@@ -69,7 +69,7 @@ fn follow(
             leaving: Partitions::new(),
             last_seen: Instant::now(),
             session_timeout,
-            untold: true,
+            owes_assignment: true,
         };
         group.members.insert(id.clone(), member);
     }
@@ -95,8 +95,8 @@ fn follow(
     group.reconcile(&id, owned.as_ref());
     let member = group.members.get_mut(&id).ok_or(ResponseError::UnknownMemberId)?;
     // A full request asks for a full answer.
-    let tell = member.untold || request.topic_partitions.is_some() && request.subscribed_topic_names.is_some();
-    member.untold = false;
+    let tell = member.owes_assignment || request.topic_partitions.is_some() && request.subscribed_topic_names.is_some();
+    member.owes_assignment = false;
     let assignment = tell.then(|| Assignment::default().with_topic_partitions(grouped(&member.granted)));
     Ok(answer.with_member_epoch(member.epoch).with_assignment(assignment))
 }
@@ -116,7 +116,7 @@ fn by_topic(partitions: &Partitions) -> BTreeMap<Uuid, Vec<i32>> {
     by_topic
 }
 
-/// KIP-848 groups with what each member owns and shall own.
+/// KIP-848 groups with what each member owns and will own.
 pub(crate) fn describe(shared: &Shared, request: ConsumerGroupDescribeRequest) -> ConsumerGroupDescribeResponse {
     let state = shared.lock();
     let named = |partitions: &Partitions| {

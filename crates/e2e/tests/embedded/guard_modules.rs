@@ -100,7 +100,7 @@ fn a_circle_is_seen() {
     assert_eq!(circle(&graph(&open)), None);
 }
 
-/// Structs with their fields: settings, metrics and data are told by their derives and names.
+/// Structs with their fields: settings, metrics and data are recognised by their derives and names.
 fn wide_structs(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     let (mut derives, mut open): (String, Option<(String, usize)>) = (String::new(), None);

@@ -50,7 +50,7 @@ fn a_frozen_server_costs_no_membership_and_no_edit() {
     wait_until("every sink says that it waits for the destination", LIMIT, || {
         ["sink-1", "sink-2", "sink-3"].iter().all(|sink| {
             let said = pipeline.readiness(sink);
-            // A write, or a claim where it was frozen in the midst of one.
+            // A write; or a claim, where the server was frozen during one.
             said.is_some_and(|(is_ready, said)| !is_ready && said.contains("destination"))
         })
     });

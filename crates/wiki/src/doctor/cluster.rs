@@ -172,7 +172,7 @@ fn weak_copies(kafka: &Kafka) -> Vec<Finding> {
     }
 }
 
-/// Transactions that have been open for so long that nobody will end them: nothing behind them is read.
+/// Transactions that have been open for too long: nothing behind them is read.
 fn hung_transactions(kafka: &Kafka, metadata: &Metadata) -> Vec<Finding> {
     const WHAT: &str = "hung";
     let names = kafka.config().topics();
