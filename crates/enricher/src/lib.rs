@@ -57,7 +57,8 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     if !kafka::topics::wait_for(&kafka, &needed, &service.shutdown).await? {
         return Ok(());
     }
-    let most_bytes = kafka.most_value_bytes(&topics.events).await?;
+    let most_bytes = kafka.most_value_bytes(&[&topics.events]).await?;
+    let most_bytes = most_bytes.get(&topics.events).copied().unwrap_or(usize::MAX);
     reachable.ok("topics are there");
     let metrics = Arc::new(EnricherMetrics::new(&service.metrics, config.rebalance));
     let group = config.kafka.prefixed(&config.group);

@@ -44,7 +44,6 @@ mod testing;
 pub mod window;
 pub mod worker;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka::topics::{Keep, Wanted};
@@ -72,10 +71,7 @@ pub async fn run(config: Config, service: Service) -> Result<(), Failure> {
     let (topics, raw_topics) = (config.kafka.topics(), config.raw_topics());
     let ours = raw_topics.iter().chain([&topics.events, &topics.ingest, &topics.gaps]).map(String::as_str);
     kafka.warn_of_weak_copies(&ours.chain(kafka::copies::INTERNAL).collect::<Vec<_>>()).await;
-    let mut most_bytes = BTreeMap::new();
-    for topic in raw_topics {
-        most_bytes.insert(topic.clone(), kafka.most_value_bytes(&topic).await?);
-    }
+    let most_bytes = kafka.most_value_bytes(&raw_topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     reachable.ok("topics are there");
     let metrics = Arc::new(IngestMetrics::new(&service.metrics));
     let context = context::Context {

@@ -245,10 +245,18 @@ mod tests {
 
     const READ: Read = Read { at_ms: 5, backfill: false };
 
-    fn output(rig: &Rig, context: &Context) -> Output {
-        let member = rig.acting_member(context);
-        let writer = context.kafka.fenced_writer("wiki-ingest").unwrap();
-        Output::new(writer, member, places(&context.config), Arc::clone(&context.metrics))
+    /// Runs the body with the output of an acting replica.
+    async fn with_output(body: impl FnOnce(Rig, Context, Output) + Send + 'static) {
+        let rig = Rig::start(&[]).await;
+        let context = rig.replica("a");
+        let parts = context.clone();
+        on_thread(&context, move |_| {
+            let member = rig.acting_member(&parts);
+            let writer = parts.kafka.fenced_writer("wiki-ingest").unwrap();
+            let output = Output::new(writer, member, places(&parts.config), Arc::clone(&parts.metrics));
+            body(rig, parts, output);
+        })
+        .await;
     }
 
     fn state() -> IngestState {
@@ -278,11 +286,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn records_and_the_state_are_committed_together() {
-        let rig = Rig::start(&[]).await;
-        let context = rig.replica("a");
-        let parts = context.clone();
-        on_thread(&context, move |_| {
-            let mut output = output(&rig, &parts);
+        with_output(|rig, parts, mut output| {
             let topics = parts.config.kafka.topics();
             let rejection = Rejection::new(schema::Reason::WrongShape, "why".to_owned());
             output.raw(&arrival("one"), &keep(), 0, READ).unwrap();
@@ -304,11 +308,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fenced_output_commits_neither_records_nor_its_state() {
-        let rig = Rig::start(&[]).await;
-        let context = rig.replica("a");
-        let parts = context.clone();
-        on_thread(&context, move |_| {
-            let mut output = output(&rig, &parts);
+        with_output(|rig, parts, mut output| {
             output.raw(&arrival("one"), &keep(), 0, READ).unwrap();
             let _successor = parts.kafka.fenced_writer("wiki-ingest").unwrap();
             assert!(matches!(output.commit(&state()), Err(Error::Doubt { .. })));
@@ -321,12 +321,9 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_first_record_behind_an_emptied_log_says_so_and_the_next_does_not() {
-        let rig = Rig::start(&[]).await;
-        let context = rig.replica("a");
-        let parts = context.clone();
-        on_thread(&context, move |_| {
+        with_output(|rig, _, output| {
             let emptied = BTreeMap::from([(("wikipedia-raw".to_owned(), 2), SeqBase::Emptied)]);
-            let mut output = output(&rig, &parts).behind_emptied(emptied);
+            let mut output = output.behind_emptied(emptied);
             output.raw(&arrival("one"), &keep(), 40, READ).unwrap();
             output.raw(&arrival("two"), &keep(), 41, Read { at_ms: 5, backfill: true }).unwrap();
             output.commit(&state()).unwrap();
@@ -345,11 +342,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_commit_is_due_by_events_by_time_and_without_records_after_a_minute() {
-        let rig = Rig::start(&[]).await;
-        let context = rig.replica("a");
-        let parts = context.clone();
-        on_thread(&context, move |_| {
-            let mut output = output(&rig, &parts);
+        with_output(|_rig, _, mut output| {
             let idle = Duration::from_secs(9);
             let now = Instant::now();
             assert!(!output.is_due(now) && output.is_due(now + STATE_EVERY));

@@ -65,13 +65,14 @@ impl Kafka {
             Ok((metadata.brokers().len(), metadata.topics().iter().map(of).collect::<Vec<_>>()))
         });
         let (brokers, found) = looked.await.map_err(|error| Error::Stop(error.to_string()))??;
-        let mut copies = Vec::new();
-        for (topic, replication) in found.into_iter().filter(|(topic, _)| topics.contains(&topic.as_str())) {
-            let min_in_sync = self.setting(&topic, "min.insync.replicas").await;
-            let min_in_sync = min_in_sync.and_then(|value| value.parse().ok());
-            copies.push(Copies { topic, brokers, replication, min_in_sync });
-        }
-        Ok(copies)
+        let found: Vec<(String, usize)> =
+            found.into_iter().filter(|(topic, _)| topics.contains(&topic.as_str())).collect();
+        let all = self.settings(&found.iter().map(|(topic, _)| topic.as_str()).collect::<Vec<_>>()).await;
+        let of = |(topic, replication): (String, usize)| {
+            let min_in_sync = all.get(&topic).and_then(|settings| settings.get("min.insync.replicas")?.parse().ok());
+            Copies { topic, brokers, replication, min_in_sync }
+        };
+        Ok(found.into_iter().map(of).collect())
     }
 
     /// Warns of topics that one broker could take with it. What cannot be looked up is not warned of.

@@ -1,14 +1,14 @@
 //! Topics made idempotently, and what they are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
 use service::Failure;
 
 use crate::client::MAX_RECORD_BYTES;
-use crate::context::Context;
 use crate::limits::ANSWER_LIMIT;
 use crate::{Error, Kafka};
 
@@ -77,38 +77,53 @@ impl Kafka {
             }
         }
         let existing = wanted.iter().filter(|topic| existing.iter().any(|name| name == topic.name));
-        self.report_differences(&admin, &existing.collect::<Vec<_>>()).await;
+        self.report_differences(&existing.collect::<Vec<_>>()).await;
         Ok(())
     }
 
     /// Says where topics that were there before are not as they would have been made. They are not changed: that is
     /// for whoever made them.
-    async fn report_differences(&self, admin: &AdminClient<Context>, existing: &[&Wanted<'_>]) {
-        if existing.is_empty() {
-            return;
-        }
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
-        let resources: Vec<_> = existing.iter().map(|topic| ResourceSpecifier::Topic(topic.name)).collect();
-        let described = match admin.describe_configs(&resources, &options).await {
-            Ok(described) => described,
-            Err(error) => return tracing::warn!(%error, "the settings of the topics cannot be looked up"),
-        };
-        for (topic, resource) in existing.iter().zip(described) {
-            let settings = match resource {
-                Ok(settings) => settings,
-                Err(code) => {
-                    tracing::warn!(topic = topic.name, %code, "the settings of a topic cannot be looked up");
-                    continue;
-                }
-            };
+    async fn report_differences(&self, existing: &[&Wanted<'_>]) {
+        let names: Vec<&str> = existing.iter().map(|topic| topic.name).collect();
+        let all = self.settings(&names).await;
+        for topic in existing {
+            let Some(settings) = all.get(topic.name) else { continue };
             for (name, due, enough) in due_settings(topic) {
-                let found = settings.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
-                if !enough(&found, due) {
+                let found = settings.get(name).map_or("", String::as_str);
+                if !enough(found, due) {
                     let topic = topic.name;
                     tracing::warn!(topic, setting = name, found, due, "a topic has another setting than it should");
                 }
             }
         }
+    }
+
+    /// The settings of topics, by topic and name. A topic whose settings cannot be looked up is warned of and left out.
+    pub(crate) async fn settings(&self, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        if topics.is_empty() {
+            return all;
+        }
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let described = match self.admin() {
+            Ok(admin) => admin.describe_configs(&resources, &options).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.sentence()),
+        };
+        let described = described.unwrap_or_else(|error| {
+            tracing::warn!(error, "the settings of the topics cannot be looked up");
+            Vec::new()
+        });
+        for (topic, resource) in topics.iter().zip(described) {
+            match resource {
+                Ok(found) => {
+                    let entries = found.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                    all.insert((*topic).to_owned(), entries.collect());
+                }
+                Err(code) => tracing::warn!(topic, %code, "the settings of a topic cannot be looked up"),
+            }
+        }
+        all
     }
 }
 
@@ -142,42 +157,26 @@ const DEFAULT_BATCH_BYTES: usize = 1_048_588;
 const OVERHEAD_BYTES: usize = 8 << 10;
 
 impl Kafka {
-    /// The longest value that a topic takes in a record, in bytes, beside its key and headers.
+    /// The longest value that each topic takes in a record, in bytes, beside its key and headers.
     ///
-    /// Where the setting cannot be looked up, the topic counts as one of ours.
+    /// Where its settings cannot be looked up, a topic counts as one of ours.
     ///
     /// # Errors
-    /// [`Failure::Config`] where the topic takes less than Kafka's default: clients write longer batches.
-    pub async fn most_value_bytes(&self, topic: &str) -> Result<usize, Failure> {
-        let found = self.setting(topic, "max.message.bytes").await;
-        let most = found.unwrap_or_else(|| MAX_RECORD_BYTES.to_owned()).parse().unwrap_or(usize::MAX);
-        if most < DEFAULT_BATCH_BYTES {
-            return Err(Failure::Config(format!(
-                "topic {topic} takes {most} bytes in a batch, and needs {DEFAULT_BATCH_BYTES} at least, Kafka's default: set \
-                 its max.message.bytes, best to {MAX_RECORD_BYTES}"
-            )));
-        }
-        Ok(most - OVERHEAD_BYTES)
-    }
-
-    /// One setting of a topic; none where it cannot be looked up.
-    pub(crate) async fn setting(&self, topic: &str, name: &str) -> Option<String> {
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
-        let admin = self.admin().ok()?;
-        let described = match admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await {
-            Ok(described) => described.into_iter().next()?,
-            Err(error) => {
-                tracing::warn!(topic, %error, "the settings of a topic cannot be looked up");
-                return None;
+    /// [`Failure::Config`] where a topic takes less than Kafka's default: clients write longer batches.
+    pub async fn most_value_bytes(&self, topics: &[&str]) -> Result<BTreeMap<String, usize>, Failure> {
+        let all = self.settings(topics).await;
+        let of = |topic: &&str| {
+            let found = all.get(*topic).and_then(|settings| settings.get("max.message.bytes"));
+            let most = found.map_or(MAX_RECORD_BYTES, String::as_str).parse().unwrap_or(usize::MAX);
+            if most < DEFAULT_BATCH_BYTES {
+                return Err(Failure::Config(format!(
+                    "topic {topic} takes {most} bytes in a batch, and needs {DEFAULT_BATCH_BYTES} at least, Kafka's default: \
+                     set its max.message.bytes, best to {MAX_RECORD_BYTES}"
+                )));
             }
+            Ok(((*topic).to_owned(), most - OVERHEAD_BYTES))
         };
-        match described {
-            Ok(settings) => settings.get(name)?.value.clone(),
-            Err(code) => {
-                tracing::warn!(topic, %code, "the settings of a topic cannot be looked up");
-                None
-            }
-        }
+        topics.iter().map(of).collect()
     }
 }
 
