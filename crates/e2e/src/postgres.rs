@@ -84,6 +84,12 @@ pub fn try_ask(url: &str, query: &str) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
+/// Edits in a database's table; 0 while it does not answer.
+#[must_use]
+pub fn stored(url: &str) -> usize {
+    try_ask(url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0))
+}
+
 impl Server {
     /// The server of this test process, running.
     ///

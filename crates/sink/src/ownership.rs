@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kafka::{GroupMember, Tail};
+use kafka::Tail;
 
-use crate::context::Source;
+use crate::context::Context;
 use crate::destination::{Destination, Pending};
 use crate::error::WriteError;
 use crate::position::Owned;
@@ -105,8 +105,8 @@ impl Partitions {
     pub fn claim(
         &mut self,
         partitions: &[i32],
-        source: &Source,
-        (tail, member): (&Tail, &GroupMember),
+        context: &Context,
+        tail: &Tail,
         destination: &Destination,
         limit: Duration,
     ) -> Result<Option<Starts>, ClaimError> {
@@ -114,11 +114,12 @@ impl Partitions {
         self.unclaimed.extend(partitions.iter().map(|partition| (*partition, now)));
         // One at a time: what is not claimed now is claimed when it is over.
         if self.claiming.is_none() {
-            let request = Request::prepare(source, partitions, tail).inspect_err(|_| self.is_failing = true)?;
+            let request =
+                Request::prepare(&context.source, partitions, tail).inspect_err(|_| self.is_failing = true)?;
             let made = request.clone();
             let positions = destination.ask(move |writer| made.make(writer));
             self.claiming = Some(Claiming { request, positions });
-            return self.claimed((tail, member), limit);
+            return self.claimed(context, tail, limit);
         }
         Ok(None)
     }
@@ -128,16 +129,13 @@ impl Partitions {
     ///
     /// # Errors
     /// [`ClaimError`]; they wait for their next claim.
-    pub fn claimed(
-        &mut self,
-        (tail, member): (&Tail, &GroupMember),
-        limit: Duration,
-    ) -> Result<Option<Starts>, ClaimError> {
+    pub fn claimed(&mut self, context: &Context, tail: &Tail, limit: Duration) -> Result<Option<Starts>, ClaimError> {
         let Some(positions) = self.claiming.as_ref().and_then(|claiming| claiming.positions.wait(limit)) else {
             return Ok(None);
         };
         let Some(Claiming { request, .. }) = self.claiming.take() else { return Ok(None) };
-        let begun = positions.map_err(ClaimError::from).and_then(|positions| request.begin(&positions, tail, member));
+        let begun =
+            positions.map_err(ClaimError::from).and_then(|positions| request.begin(&positions, tail, &context.member));
         self.is_failing = begun.is_err();
         let now = Instant::now();
         self.unclaimed.values_mut().for_each(|since| *since = now);

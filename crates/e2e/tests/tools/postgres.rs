@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::groups::Strangers;
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::postgres::{Server, try_ask};
+use e2e::postgres::{Server, stored, try_ask};
 use e2e::process::Program;
 use e2e::{checker, http, schedule, wait_until};
 use serde_json::Value;
@@ -15,10 +15,6 @@ const KILLS: usize = 3;
 const SHARE: usize = 2_000;
 /// Who does not poll for so long loses its place in the group.
 const SILENCE: Duration = Duration::from_secs(4);
-
-fn stored(url: &str) -> usize {
-    try_ask(url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0))
-}
 
 /// The simulator makes no more events, or goes on.
 fn freeze(pipeline: &Pipeline, yes: bool) {

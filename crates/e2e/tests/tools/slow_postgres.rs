@@ -3,17 +3,13 @@
 use std::time::{Duration, Instant};
 
 use e2e::pipeline::{Parts, Pipeline};
-use e2e::postgres::{Server, try_ask};
+use e2e::postgres::{Server, stored, try_ask};
 use e2e::slow_link::SlowLink;
 use e2e::{http, schedule, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// A member that does not poll for so long loses its place in the group.
 const SILENCE: Duration = Duration::from_secs(4);
-
-fn stored(url: &str) -> usize {
-    try_ask(url, "SELECT count(*) FROM edits").map_or(0, |count| count.parse().unwrap_or(0))
-}
 
 fn pipeline(url: &str, simulator: &[&str]) -> Pipeline {
     let mut parts = Parts::with_simulator(simulator);

@@ -61,20 +61,11 @@ impl Worker {
         // A rebalance that brings nothing asks nothing of the destination.
         let claimed = if numbers.is_empty() { Some(Starts::new()) } else { self.claim(&numbers, CLAIM_LIMIT)? };
         match claimed {
-            Some(mut claimed) => {
-                // An earlier claim may have been answered in its place.
-                let (now, later): (Vec<i32>, Vec<i32>) =
-                    numbers.iter().partition(|partition| claimed.contains_key(*partition));
-                let starts: Vec<(TopicPartition, i64)> = now
-                    .iter()
-                    .filter_map(|partition| Some((self.context.at(*partition), claimed.remove(partition)?)))
-                    .collect();
+            Some(claimed) => {
+                let starts: Vec<(TopicPartition, i64)> =
+                    claimed.iter().map(|(partition, start)| (self.context.at(*partition), *start)).collect();
                 answered(self.context.member.assign(&starts));
-                now.into_iter().for_each(|partition| self.partitions.is_read(partition));
-                if !later.is_empty() {
-                    let later: Vec<TopicPartition> = later.into_iter().map(|at| self.context.at(at)).collect();
-                    answered(self.context.member.assign_paused(&later));
-                }
+                claimed.into_keys().for_each(|partition| self.partitions.is_read(partition));
                 if self.is_paused {
                     answered(self.context.member.set_paused(partitions, true));
                 }
@@ -86,8 +77,7 @@ impl Worker {
 
     /// Claims partitions; `None` where the answer did not come, or the claim has to be tried again.
     fn claim(&mut self, partitions: &[i32], limit: Duration) -> Result<Option<Starts>, Failure> {
-        let (source, reading) = (&self.context.source, (&self.tail, self.context.member.as_ref()));
-        let claimed = self.partitions.claim(partitions, source, reading, &self.destination, limit);
+        let claimed = self.partitions.claim(partitions, &self.context, &self.tail, &self.destination, limit);
         self.judge_claim(claimed)
     }
 
@@ -112,8 +102,7 @@ impl Worker {
     /// Claims what was dropped and is still assigned to us, and takes the answer of an earlier claim.
     pub(super) fn claim_what_waits(&mut self) -> Result<(), Failure> {
         let starts = if self.partitions.is_claiming() {
-            let reading = (&self.tail, self.context.member.as_ref());
-            let claimed = self.partitions.claimed(reading, Duration::ZERO);
+            let claimed = self.partitions.claimed(&self.context, &self.tail, Duration::ZERO);
             self.judge_claim(claimed)?
         } else {
             let due = self.partitions.due();
