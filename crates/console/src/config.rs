@@ -20,6 +20,9 @@ pub struct Config {
     /// Pages that may be open at once.
     #[arg(long, env = "WIKI_MAX_CLIENTS", value_name = "PAGES", default_value_t = 64)]
     pub max_clients: usize,
+    /// Of them, from one address. Where a proxy stands before the console, all pages come from its address.
+    #[arg(long, env = "WIKI_MAX_CLIENTS_OF_AN_ADDRESS", value_name = "PAGES", default_value_t = 16)]
+    pub max_clients_of_an_address: usize,
     /// The compose files that the stack was started with, separated by colons: part of the commands that the page shows.
     #[arg(long, env = "WIKI_COMPOSE_FILE", value_name = "FILE:…", default_value = "")]
     pub compose_file: String,

@@ -67,7 +67,7 @@ pub fn attach(config: Config, service: &Service, control: Option<Control>) -> Re
     let groups = [&config.group, &config.enricher_group].map(|group| config.kafka.prefixed(group));
     let metrics = ConsoleMetrics::new(&service.metrics, &[&groups[0], &groups[1]]);
     let live = Arc::new(Live::new(&config.kafka, &config.group, &metrics));
-    let site = http::Site::new(Arc::clone(&live), control, &config, service.shutdown.clone());
+    let site = http::Site::new(Arc::clone(&live), control, &config, service);
     let looking = service.health.check("groups");
     let (telling, shutdown) = (Arc::clone(&live), service.shutdown.clone());
     service.tasks.spawn("tell", async move {

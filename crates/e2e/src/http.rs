@@ -1,7 +1,7 @@
 //! The few requests that stories make, over a plain socket.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Status and body of a request; `None` where nobody answers. HTTP/1.0: its bodies come in one piece.
@@ -22,6 +22,22 @@ pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Opt
     let (head, body) = response.split_once("\r\n\r\n")?;
     let status = head.split_whitespace().nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// A connection from one of this machine's addresses.
+///
+/// # Panics
+/// Where it cannot be had.
+#[must_use]
+pub fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let stream = socket.connect(to).await.unwrap().into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    })
 }
 
 /// The body of a GET that answers 200.

@@ -43,13 +43,20 @@ pub struct Program {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     leads_group: bool,
+    most_descriptors: Option<u32>,
 }
 
 impl Program {
     /// The binary of this name.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.to_owned(), arguments: Vec::new(), environment: Vec::new(), leads_group: false }
+        Self {
+            binary: binary.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            leads_group: false,
+            most_descriptors: None,
+        }
     }
 
     /// Adds arguments.
@@ -72,8 +79,22 @@ impl Program {
         Self { leads_group: true, ..self }
     }
 
+    /// Lets it have so many descriptors, and no more.
+    #[must_use]
+    pub fn with_descriptors(self, most: u32) -> Self {
+        Self { most_descriptors: Some(most), ..self }
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(binary(&self.binary));
+        let binary = binary(&self.binary);
+        let mut command = match self.most_descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary);
+                shell
+            }
+        };
         command
             .args(&self.arguments)
             .env_clear()

@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Failure, Metrics, Service, guard, metrics};
+use crate::limits::Limits;
+use crate::{Failure, Metrics, Service, http, metrics};
 
 /// Methods that are told apart in metrics.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
@@ -27,25 +28,21 @@ const RUNTIME_SAMPLE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`Failure::Config`] where the address cannot be listened on.
-pub async fn start(service: &Service, http: SocketAddr) -> Result<SocketAddr, Failure> {
-    start_with(service, http, Router::new()).await
+pub async fn start(service: &Service, address: SocketAddr) -> Result<SocketAddr, Failure> {
+    start_with(service, address, Router::new()).await
 }
 
 /// The same, with a service's own routes beside the admin ones. Streams among them have to end on shutdown themselves.
 ///
 /// # Errors
 /// [`Failure::Config`] where the address cannot be listened on.
-pub async fn start_with(service: &Service, http: SocketAddr, routes: Router) -> Result<SocketAddr, Failure> {
-    let listener = listen(http).await?;
+pub async fn start_with(service: &Service, address: SocketAddr, routes: Router) -> Result<SocketAddr, Failure> {
+    let listener = listen(address).await?;
     let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
-    let app = guard::protect(router(service).merge(routes));
+    let routes = router(service).merge(routes);
     let end = CancellationToken::new();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(end.clone().cancelled_owned());
-    let serving = tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::warn!(%error, "admin server ended");
-        }
-    });
+    let metrics = service.metrics.clone();
+    let serving = tokio::spawn(http::serve(listener, routes, metrics, Limits::default(), end.clone()));
     tokio::spawn(sample_runtime(service.metrics.clone()));
     service.serves_at(address);
     service.served_by(Server { end, serving });

@@ -8,10 +8,13 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+
+use crate::Metrics;
+use crate::limits::Refused;
 
 /// Ends of names that nobody can register.
 const INSIDE: [&str; 5] = [".localhost", ".svc", ".cluster.local", ".internal", ".local"];
@@ -31,16 +34,20 @@ pub fn answer_to(hosts: Vec<String>) {
 }
 
 /// The routes, for those who may ask. Answers carry the headers that browsers heed.
-pub fn protect(routes: Router) -> Router {
-    routes.layer(middleware::from_fn(guard))
+pub(crate) fn protect(routes: Router, metrics: Metrics) -> Router {
+    routes.layer(middleware::from_fn_with_state(metrics, guard))
 }
 
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let host = request.uri().host().map(str::to_owned).or_else(|| host_of(request.headers()));
     let mut response = match host {
-        None => (StatusCode::BAD_REQUEST, "the request has no Host header\n").into_response(),
+        None => {
+            metrics.refused(Refused::Host);
+            (StatusCode::BAD_REQUEST, "the request has no Host header\n").into_response()
+        }
         Some(host) if is_ours(&host, LISTED.get().map_or(&[], Vec::as_slice)) => next.run(request).await,
         Some(_) => {
+            metrics.refused(Refused::Host);
             let why = "this server does not answer to that Host: ask it by address, or list the name in \
                        WIKI_ALLOWED_HOSTS\n";
             (StatusCode::MISDIRECTED_REQUEST, why).into_response()

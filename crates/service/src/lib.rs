@@ -32,6 +32,7 @@
 //! | [`tasks`] | supervised tasks and threads |
 //! | [`shutdown`] | signals, the limit |
 //! | [`admin`] | `/livez`, `/readyz`, `/health`, `/metrics` |
+//! | [`http`], [`limits`] | the HTTP server, and the bounds that it keeps its clients to |
 //! | [`healthcheck`] | the container's health check |
 
 pub mod admin;
@@ -40,6 +41,8 @@ pub mod failure;
 pub mod guard;
 pub mod health;
 pub mod healthcheck;
+pub mod http;
+pub mod limits;
 pub mod local;
 pub mod metrics;
 pub mod replica;

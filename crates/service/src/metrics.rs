@@ -11,6 +11,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::limits::Refused;
+
 /// Where one service's metrics are registered; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -45,6 +47,9 @@ struct Common {
     task_restarts: IntCounterVec,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
+    http_connections: IntGauge,
+    http_refused: IntCounterVec,
+    http_accept_errors: IntCounter,
     tokio_busy: Gauge,
     tokio_queue: IntGauge,
 }
@@ -81,9 +86,25 @@ impl Metrics {
                 &["route"],
                 &[0.001, 0.01, 0.1, 1.0],
             ),
+            http_connections: register.int_gauge("wiki_http_connections", "Connections to the HTTP server now."),
+            http_refused: register.counters(
+                "wiki_http_refused_total",
+                "Connections and requests that the HTTP server refused or cut, by the bound that they went past.",
+                &["reason"],
+            ),
+            http_accept_errors: register
+                .counters(
+                    "wiki_http_accept_errors_total",
+                    "Connections that the system could not hand over, as where no descriptor is left.",
+                    &[],
+                )
+                .with_label_values::<&str>(&[]),
             tokio_busy: register.gauge("wiki_tokio_busy_ratio", "Share of time that the runtime's workers were busy."),
             tokio_queue: register.int_gauge("wiki_tokio_queue_depth", "Tasks waiting in the runtime's queue."),
         };
+        for reason in Refused::LABELS {
+            common.http_refused.with_label_values(&[reason]);
+        }
         #[cfg(target_os = "linux")]
         register.add(prometheus::process_collector::ProcessCollector::for_self(), "gauge");
         Self { registered, common: Arc::new(common) }
@@ -111,6 +132,19 @@ impl Metrics {
     pub(crate) fn count_request(&self, route: &str, method: &str, code: u16, seconds: f64) {
         self.common.http_requests.with_label_values(&[route, method, &code.to_string()]).inc();
         self.common.http_seconds.with_label_values(&[route]).observe(seconds);
+    }
+
+    /// Notes that a client went past a bound of the HTTP server.
+    pub fn refused(&self, refused: Refused) {
+        self.common.http_refused.with_label_values(&[refused.label()]).inc();
+    }
+
+    pub(crate) fn set_connections(&self, connections: usize) {
+        self.common.http_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn count_accept_error(&self) {
+        self.common.http_accept_errors.inc();
     }
 
     pub(crate) fn set_runtime(&self, busy_ratio: f64, queue_depth: usize) {

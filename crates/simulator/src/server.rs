@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
-use service::{Failure, Service};
+use service::limits::{Limits, Times};
+use service::{Failure, Service, http};
 use tokio::net::TcpListener;
 
 use crate::generator::Generator;
@@ -32,6 +33,17 @@ const PULL_EVERY: Duration = Duration::from_secs(1);
 const VIRTUAL_BACK_MS: i64 = 30 * 86_400_000;
 /// Edits that are made before the first reader: with the events of other types they fit into memory.
 const MOST_AT_ONCE: u64 = 150_000;
+
+/// How long a reader of the stream may stop reading: longer than the tests of one that is held up.
+const MOST_UNREAD: Duration = Duration::from_secs(120);
+
+/// The bounds of this server: its readers come from one address, each on a connection that stays.
+fn limits(streams_of_an_address: usize) -> Limits {
+    let limits = Limits::default();
+    let connections_of_an_address = limits.connections_of_an_address + streams_of_an_address;
+    let connections = limits.connections + streams_of_an_address;
+    Limits { connections, connections_of_an_address, times: Times { write: MOST_UNREAD, ..limits.times }, ..limits }
+}
 
 /// A running simulator.
 #[derive(Debug)]
@@ -90,12 +102,10 @@ impl Simulator {
             .route("/faults", put(set_faults))
             .with_state(app)
             .merge(service::admin::router(service));
-        let routes = service::guard::protect(routes);
-        let ended = shutdown.clone();
+        let serving = http::serve(listener, routes, service.metrics.clone(), limits(config.connections), shutdown);
         service.tasks.spawn("serve", async move {
-            let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
-            let served = served.with_graceful_shutdown(async move { ended.cancelled().await });
-            served.await.map_err(|error| Failure::Runtime(format!("the server ended: {error}")))
+            serving.await;
+            Ok(())
         });
         if let (Some(interval), None) = (interval, &config.events) {
             service.tasks.spawn("generate", generate(Arc::clone(&shared), interval, config.is_real_time()));

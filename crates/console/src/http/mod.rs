@@ -2,10 +2,10 @@
 
 mod assets;
 mod openapi;
+mod pages;
 mod stream;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -14,11 +14,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
-use service::CancellationToken;
+use service::{CancellationToken, Service};
 
 use crate::Config;
 use crate::control::{Action, Control};
 use crate::live::Live;
+use pages::Pages;
 
 /// The header that carries the control token.
 const TOKEN: &str = "x-wiki-control";
@@ -43,20 +44,18 @@ pub struct Site {
     pub compose_file: String,
     /// Where Grafana is; empty where there is none.
     pub grafana_url: String,
-    /// Pages at once, at most.
-    pub max_clients: usize,
     /// Ends every stream.
     pub shutdown: CancellationToken,
-    clients: Arc<AtomicUsize>,
+    pages: Pages,
 }
 
 impl Site {
     /// A site without pages yet.
     #[must_use]
-    pub fn new(live: Arc<Live>, control: Option<Control>, config: &Config, shutdown: CancellationToken) -> Self {
+    pub fn new(live: Arc<Live>, control: Option<Control>, config: &Config, service: &Service) -> Self {
         let (compose_file, grafana_url) = (config.compose_file.clone(), config.grafana_url.clone());
-        let max_clients = config.max_clients;
-        Self { live, control, compose_file, grafana_url, max_clients, shutdown, clients: Arc::default() }
+        let pages = Pages::new(config.max_clients, config.max_clients_of_an_address, &service.metrics);
+        Self { live, control, compose_file, grafana_url, shutdown: service.shutdown.clone(), pages }
     }
 }
 

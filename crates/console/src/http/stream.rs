@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,22 +15,13 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Site;
+use super::pages::Place;
 use crate::live::{Event, now_ms};
 
 /// How long a page waits before it comes again.
 const RETRY: Duration = Duration::from_secs(2);
 /// A connection that is silent for longer is taken for dead by what stands between.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// A page's place among those that are counted.
-#[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What a stream is doing.
 struct Page {
@@ -41,13 +32,11 @@ struct Page {
     _place: Place,
 }
 
-pub(super) async fn open(State(site): State<Site>) -> Response {
-    let place = Place(Arc::clone(&site.clients));
-    if site.clients.fetch_add(1, Ordering::Relaxed) >= site.max_clients {
-        let why =
-            format!("{} pages are open, which is the limit; close one, or raise WIKI_MAX_CLIENTS\n", site.max_clients);
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], why).into_response();
-    }
+pub(super) async fn open(State(site): State<Site>, ConnectInfo(from): ConnectInfo<SocketAddr>) -> Response {
+    let place = match site.pages.open(from.ip()) {
+        Ok(place) => place,
+        Err(why) => return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], why).into_response(),
+    };
     // Heard from here on, so that nothing falls between the snapshot and the first event.
     let events = site.live.listen();
     let ready = VecDeque::from([hello(&site), snapshot(&site)]);

@@ -15,6 +15,7 @@ mod doctor;
 mod growth;
 mod guard;
 mod guard_modules;
+mod http_limits;
 mod kill;
 mod page_api;
 mod recorded;
