@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::limits;
 use crate::log::Log;
 use crate::settings::DEFAULT_MOST_BATCH_BYTES;
 
@@ -98,25 +99,49 @@ impl Topics {
         self.stamps
     }
 
-    /// Drops the oldest batches: per partition past `retention.bytes`, over all past `max_bytes`.
-    pub(crate) fn enforce_retention(&mut self, name: &StrBytes, max_bytes: usize) {
+    /// Partitions of all topics.
+    pub(crate) fn partitions(&self) -> usize {
+        self.by_name.values().map(|topic| topic.partitions.len()).sum()
+    }
+
+    /// Forgets producers that have written nothing for long, where too many are remembered.
+    fn bound_producers(&mut self) {
+        let logs = || self.by_name.values().flat_map(|topic| &topic.partitions);
+        let mut producers: usize = logs().map(Log::producers).sum();
+        while producers > limits::PRODUCERS {
+            let logs = self.by_name.values_mut().flat_map(|topic| &mut topic.partitions);
+            let Some(most) = logs.max_by_key(|log| log.producers()) else { return };
+            let before = most.producers();
+            most.forget_producers();
+            if most.producers() == before {
+                return;
+            }
+            producers -= before - most.producers();
+        }
+    }
+
+    /// Drops the oldest batches: per partition past `retention.bytes`, over all past `max_bytes`. False where open
+    /// transactions keep more than that.
+    pub(crate) fn enforce_retention(&mut self, name: &StrBytes, max_bytes: usize) -> bool {
+        self.bound_producers();
         if let Some(topic) = self.by_name.get_mut(name)
             && let Some(limit) = topic.retention_bytes()
         {
             for log in &mut topic.partitions {
-                while log.bytes() > limit && log.oldest_stamp().is_some() {
+                while log.bytes() > limit && log.may_shrink() {
                     log.drop_oldest();
                 }
             }
         }
-        let mut total: usize = self.by_name.values().flat_map(|topic| &topic.partitions).map(Log::bytes).sum();
+        let mut total: usize = self.by_name.values().flat_map(|topic| &topic.partitions).map(Log::cost).sum();
         while total > max_bytes {
             let logs = self.by_name.values_mut().flat_map(|topic| &mut topic.partitions);
             let oldest = logs.filter_map(|log| Some((log.oldest_stamp()?, log))).min_by_key(|(stamp, _)| *stamp);
-            let Some((_, log)) = oldest else { return };
-            let before = log.bytes();
+            let Some((_, log)) = oldest else { return false };
+            let before = log.cost();
             log.drop_oldest();
-            total -= before - log.bytes();
+            total -= before - log.cost();
         }
+        true
     }
 }

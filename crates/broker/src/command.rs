@@ -19,6 +19,8 @@ impl Options {
     /// # Errors
     /// One sentence, where the port is taken.
     pub fn start(self) -> Result<Broker, String> {
+        // Who has a subscriber already keeps it.
+        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
         let Self { port, memory_mib } = self;
         let config = Config { port, max_bytes: memory_mib << 20, ..Config::default() };
         let broker = Broker::start(config).map_err(|error| {

@@ -58,23 +58,32 @@ pub(crate) fn find(key: i16, version: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == key && (api.min..=api.max).contains(&version))
 }
 
-/// Whether every length in `body` (the request behind its header) fits into the bytes that are there.
-pub(crate) fn is_sound(api: &Api, version: i16, body: &[u8]) -> bool {
+/// The elements of all arrays in `body` (the request behind its header); none where a length does not fit into the bytes
+/// that are there.
+pub(crate) fn elements(api: &Api, version: i16, body: &[u8]) -> Option<usize> {
     let flexible = version >= api.flexible;
-    let mut reader = Reader { rest: body, flexible, elements_left: MOST_ELEMENTS };
+    let mut reader = Reader { rest: body, flexible, elements_left: MOST_ELEMENTS, tag_bytes_left: MOST_TAG_BYTES };
     let tokens: Vec<&str> = api.layout.split_whitespace().collect();
-    reader.fields(&tokens, version).is_some() && (!flexible || reader.tagged().is_some())
+    reader.fields(&tokens, version)?;
+    if flexible {
+        reader.tagged()?;
+    }
+    Some(MOST_ELEMENTS - reader.elements_left)
 }
 
 /// Elements of all arrays of a request: each costs the decoder and the answer far more than its bytes.
 const MOST_ELEMENTS: usize = 100_000;
-/// Tagged fields of a request are read past; so many at most.
+/// Tagged fields of a request are read past; so many at most, of so many bytes.
 const MOST_TAGS: usize = 1_000;
+const MOST_TAG_BYTES: usize = 64 << 10;
+/// Bytes of a text: without compact lengths there cannot be more.
+const MOST_STRING_BYTES: usize = i16::MAX as usize;
 
 struct Reader<'a> {
     rest: &'a [u8],
     flexible: bool,
     elements_left: usize,
+    tag_bytes_left: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -111,6 +120,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             self.varint()?;
             let length = self.varint()?;
+            self.tag_bytes_left = self.tag_bytes_left.checked_sub(length)?;
             self.take(length)?;
         }
         Some(())
@@ -162,7 +172,7 @@ impl<'a> Reader<'a> {
             b'i' => 4,
             b'l' => 8,
             b'u' => 16,
-            b's' => self.length(2)?,
+            b's' => self.length(2).filter(|length| *length <= MOST_STRING_BYTES)?,
             _ => self.length(4)?,
         };
         self.take(size).map(|_| ())
@@ -232,7 +242,7 @@ mod tests {
             body.push(u8::try_from(left).unwrap());
             body.resize(body.len() + count, 1);
             body.extend([0, 0]);
-            is_sound(api, 5, &body)
+            elements(api, 5, &body).is_some()
         };
         assert!(of(1_000) && of(MOST_ELEMENTS));
         assert!(!of(MOST_ELEMENTS + 1) && !of(8 << 20));
@@ -247,7 +257,8 @@ mod tests {
                 for _ in 0..400 {
                     let flexible = version >= api.flexible;
                     let body = small_bytes(&mut state, flexible);
-                    let mut reader = Reader { rest: &body, flexible, elements_left: MOST_ELEMENTS };
+                    let mut reader =
+                        Reader { rest: &body, flexible, elements_left: MOST_ELEMENTS, tag_bytes_left: MOST_TAG_BYTES };
                     let whole = reader.fields(&tokens, version).is_some() && (!flexible || reader.tagged().is_some());
                     let mut bytes = Bytes::from(body.clone());
                     if whole && RequestKind::decode(api.key, &mut bytes, version).is_ok() {
@@ -268,6 +279,6 @@ mod tests {
         let produce = find(ApiKey::Produce as i16, 3).unwrap();
         let mut body = vec![0xff, 0xff, 0, 1, 0, 0, 0, 5];
         body.extend(i32::MAX.to_be_bytes());
-        assert!(!is_sound(produce, 3, &body));
+        assert_eq!(elements(produce, 3, &body), None);
     }
 }

@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | [`net`] | connections, frames, the version table; a malformed frame closes its connection |
 //! | [`frame`] | checks every length in a request before anything is allocated for it |
+//! | [`limits`], [`connections`], [`work`] | what it takes of its clients: bytes, time, connections, names |
 //! | [`batch`], [`log`] | a record batch's bytes; a partition's log |
 //! | [`catalog`] | the topics, and retention over all of them |
 //! | [`group`] | both group protocols, committed offsets |
@@ -30,15 +31,19 @@
 mod batch;
 mod catalog;
 pub mod command;
+mod connections;
 mod frame;
 mod group;
+mod limits;
 mod log;
 mod net;
 mod requests;
 mod settings;
 mod state;
+mod text;
 mod time;
 mod transactions;
+mod work;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -97,6 +102,11 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// How often its clients went past each of its limits, by a short name of it.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.server.refused()
     }
 
     /// Closes every connection and ends the threads.

@@ -32,7 +32,12 @@ pub(crate) struct AbortedTransaction {
 struct ProducerState {
     epoch: i16,
     recent: VecDeque<(i32, i32, i64)>,
+    /// Its last batch, in the order of all appends.
+    stamp: u64,
 }
+
+/// What a batch costs beside its bytes.
+const BATCH_BYTES: usize = 160;
 
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -66,6 +71,25 @@ impl Log {
         self.bytes
     }
 
+    /// What its batches cost in memory.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes + self.batches.len() * BATCH_BYTES
+    }
+
+    /// Producers whose last batches are remembered.
+    pub(crate) fn producers(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Forgets the half of its producers that has written nothing for longest, but for those of open transactions.
+    pub(crate) fn forget_producers(&mut self) {
+        let mut stamps: Vec<u64> = self.producers.values().map(|state| state.stamp).collect();
+        stamps.sort_unstable();
+        let median = stamps.get(stamps.len() / 2).copied().unwrap_or(0);
+        let open = &self.open;
+        self.producers.retain(|id, state| state.stamp > median || open.contains_key(id));
+    }
+
     /// The offset below which no transaction is open.
     pub(crate) fn last_stable(&self) -> i64 {
         self.open.values().copied().min().unwrap_or(self.end)
@@ -85,7 +109,7 @@ impl Log {
         }
         let base_offset = self.end;
         if header.producer_id >= 0 {
-            self.remember(&header, base_offset);
+            self.remember(&header, base_offset, stamp);
         }
         if header.is_transactional() {
             self.open.entry(header.producer_id).or_insert(base_offset);
@@ -120,8 +144,9 @@ impl Log {
         if header.base_sequence == expected { Ok(None) } else { Err(ResponseError::OutOfOrderSequenceNumber) }
     }
 
-    fn remember(&mut self, header: &BatchHeader, base_offset: i64) {
+    fn remember(&mut self, header: &BatchHeader, base_offset: i64, stamp: u64) {
         let state = self.producers.entry(header.producer_id).or_default();
+        state.stamp = stamp;
         if state.epoch != header.producer_epoch {
             state.epoch = header.producer_epoch;
             state.recent.clear();
@@ -141,6 +166,7 @@ impl Log {
             self.aborted.push(AbortedTransaction { producer_id, first_offset, marker_offset: offset });
         }
         let state = self.producers.entry(producer_id).or_default();
+        state.stamp = stamp;
         if epoch > state.epoch {
             state.epoch = epoch;
             state.recent.clear();
@@ -163,25 +189,33 @@ impl Log {
     }
 
     /// The batches from `offset` on, below `limit`, at most `max_bytes` but always one whole batch.
-    pub(crate) fn read(&self, offset: i64, limit: i64, max_bytes: usize) -> Bytes {
+    fn chosen(&self, offset: i64, limit: i64, max_bytes: usize) -> impl Iterator<Item = &StoredBatch> {
         let first = self.batches.partition_point(|batch| batch.last_offset < offset);
-        let mut chosen: Vec<&Bytes> = Vec::new();
         let mut total = 0;
-        for batch in self.batches.range(first..) {
-            if batch.last_offset >= limit || (total > 0 && total + batch.bytes.len() > max_bytes) {
-                break;
-            }
+        self.batches.range(first..).take_while(move |batch| {
+            let is_first = total == 0;
             total += batch.bytes.len();
-            chosen.push(&batch.bytes);
-        }
+            batch.last_offset < limit && (is_first || total <= max_bytes)
+        })
+    }
+
+    /// Bytes of what [`Self::read`] gives.
+    pub(crate) fn size(&self, offset: i64, limit: i64, max_bytes: usize) -> usize {
+        self.chosen(offset, limit, max_bytes).map(|batch| batch.bytes.len()).sum()
+    }
+
+    /// Whole batches from `offset` on, below `limit`, at most `max_bytes` but always one; and where they end.
+    pub(crate) fn read(&self, offset: i64, limit: i64, max_bytes: usize) -> (Bytes, i64) {
+        let chosen: Vec<&StoredBatch> = self.chosen(offset, limit, max_bytes).collect();
+        let end = chosen.last().map_or(offset, |batch| batch.last_offset + 1);
         if let [only] = chosen[..] {
-            return only.clone();
+            return (only.bytes.clone(), end);
         }
-        let mut records = BytesMut::with_capacity(total);
-        for bytes in chosen {
-            records.extend_from_slice(bytes);
+        let mut records = BytesMut::with_capacity(chosen.iter().map(|batch| batch.bytes.len()).sum());
+        for batch in chosen {
+            records.extend_from_slice(&batch.bytes);
         }
-        records.freeze()
+        (records.freeze(), end)
     }
 
     /// Aborted transactions that touch offsets from `from` up to `to`.
@@ -211,10 +245,15 @@ impl Log {
         Some((batch.last_offset, batch.max_timestamp))
     }
 
-    /// The stamp of the oldest batch that may be dropped: whole, and below every open transaction.
+    /// The stamp of the oldest batch that may be dropped: below every open transaction.
     pub(crate) fn oldest_stamp(&self) -> Option<u64> {
         let oldest = self.batches.front()?;
-        (oldest.last_offset < self.last_stable() && self.batches.len() > 1).then_some(oldest.stamp)
+        (oldest.last_offset < self.last_stable()).then_some(oldest.stamp)
+    }
+
+    /// Whether retention by bytes may drop the oldest batch: the newest stays.
+    pub(crate) fn may_shrink(&self) -> bool {
+        self.batches.len() > 1 && self.oldest_stamp().is_some()
     }
 
     /// Drops the oldest batch.

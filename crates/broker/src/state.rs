@@ -7,7 +7,9 @@ use std::time::Instant;
 use crate::Config;
 use crate::catalog::Topics;
 use crate::group::Groups;
+use crate::limits::Counts;
 use crate::transactions::Transactions;
+use crate::work::Work;
 
 /// The one node's id.
 pub(crate) const NODE: i32 = 1;
@@ -17,6 +19,8 @@ pub(crate) const NODE: i32 = 1;
 pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
+    pub(crate) refused: Counts,
+    pub(crate) work: Work,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -32,7 +36,8 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(address: SocketAddr, config: Config) -> Self {
-        Self { address, config, state: Mutex::default(), changed: Condvar::new() }
+        let (refused, work) = (Counts::default(), Work::default());
+        Self { address, config, refused, work, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Takes the lock. A thread that panicked under it left a state that each request checks anyway.

@@ -8,7 +8,9 @@ use kafka_protocol::messages::{ProducerId, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::BatchHeader;
-use crate::group::CommittedOffset;
+use crate::group::offsets::CommittedOffset;
+use crate::limits::ENTRY_BYTES;
+use crate::text::own;
 
 /// The last epoch before a producer gets a new id.
 pub(crate) const LAST_EPOCH: i16 = i16::MAX - 1;
@@ -35,15 +37,53 @@ pub(crate) struct Open {
     pub(crate) since: Instant,
     pub(crate) partitions: BTreeSet<(StrBytes, i32)>,
     pub(crate) offsets: BTreeMap<StrBytes, Vec<(StrBytes, i32, CommittedOffset)>>,
+    /// What that costs.
+    bytes: usize,
 }
 
 impl Open {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), partitions: BTreeSet::new(), offsets: BTreeMap::new() }
+        Self { since: Instant::now(), partitions: BTreeSet::new(), offsets: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Notes that it writes to a partition.
+    pub(crate) fn add_partition(&mut self, topic: &StrBytes, partition: i32) {
+        let at = (own(topic), partition);
+        if !self.partitions.contains(&at) {
+            self.bytes += ENTRY_BYTES + topic.len();
+            self.partitions.insert(at);
+        }
+    }
+
+    /// Notes that it will commit offsets of a group.
+    pub(crate) fn add_group(&mut self, group: &StrBytes) {
+        if !self.offsets.contains_key(group) {
+            self.bytes += ENTRY_BYTES + group.len();
+            self.offsets.insert(own(group), Vec::new());
+        }
+    }
+
+    /// Holds an offset of a group that was added; false where it was not.
+    pub(crate) fn hold(&mut self, group: &StrBytes, topic: &StrBytes, partition: i32, offset: CommittedOffset) -> bool {
+        let Some(held) = self.offsets.get_mut(group) else { return false };
+        self.bytes += offset.bytes(topic);
+        held.push((own(topic), partition, offset.owned()));
+        true
     }
 }
 
 impl Transactions {
+    /// What the open ones cost.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.by_id.values().filter_map(|transaction| transaction.open.as_ref()).map(|open| open.bytes).sum()
+    }
+
+    /// The one that has been open longest.
+    pub(crate) fn oldest_open(&self) -> Option<StrBytes> {
+        let open = self.by_id.iter().filter_map(|(id, transaction)| Some((transaction.open.as_ref()?.since, id)));
+        open.min().map(|(_, id)| id.clone())
+    }
+
     pub(crate) fn next_producer_id(&mut self) -> i64 {
         self.last_producer_id += 1;
         self.last_producer_id

@@ -33,6 +33,7 @@ pub mod checker;
 pub mod conformance;
 pub mod demo;
 pub mod emptied;
+pub mod frames;
 pub mod groups;
 pub mod guarded;
 pub mod http;

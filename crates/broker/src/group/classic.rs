@@ -12,6 +12,8 @@ use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, join_group_r
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Client, MemberClaim};
+use crate::limits::ENTRY_BYTES;
+use crate::text::own;
 use crate::time::millis;
 
 /// How long a member that was only named may take to join with its name.
@@ -60,6 +62,16 @@ pub(crate) struct ClassicGroup {
 impl ClassicGroup {
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// What its members cost, and those that were named.
+    pub(crate) fn bytes(&self) -> usize {
+        let pending = self.pending.keys().map(|id| ENTRY_BYTES + id.len());
+        let members = self.members.iter().map(|(id, member)| {
+            let protocols = member.protocols.iter().map(|(name, metadata)| name.len() + metadata.len());
+            ENTRY_BYTES + id.len() + member.client.id.len() + member.assignment.len() + protocols.sum::<usize>()
+        });
+        pending.sum::<usize>() + members.sum::<usize>()
     }
 
     /// What uses the group: consumers, unless a member said otherwise.
@@ -163,8 +175,9 @@ impl ClassicGroup {
         request: &JoinGroupRequest,
         client: &Client,
     ) -> Result<bool, ResponseError> {
+        let asked = request.protocols.iter();
         let protocols: Vec<(StrBytes, Bytes)> =
-            request.protocols.iter().map(|protocol| (protocol.name.clone(), protocol.metadata.clone())).collect();
+            asked.map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))).collect();
         if protocols.is_empty() || (!self.members.is_empty() && request.protocol_type != self.protocol_type) {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
@@ -195,7 +208,7 @@ impl ClassicGroup {
             last_seen: Instant::now(),
             joined: !(unchanged && settled),
         };
-        self.protocol_type = request.protocol_type.clone();
+        self.protocol_type = own(&request.protocol_type);
         self.members.insert(id.clone(), member);
         if unchanged && settled {
             return Ok(true);

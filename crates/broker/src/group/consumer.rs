@@ -12,9 +12,13 @@ use uuid::Uuid;
 
 use super::{Client, MemberClaim};
 use crate::catalog::Topics;
+use crate::limits::ENTRY_BYTES;
 
 pub(crate) const LEAVE_EPOCH: i32 = -1;
 pub(crate) const STATIC_LEAVE_EPOCH: i32 = -2;
+
+/// What a partition costs a member that has it, or will.
+pub(crate) const PARTITION_BYTES: usize = 32;
 
 pub(crate) type Partitions = BTreeSet<(Uuid, i32)>;
 
@@ -50,6 +54,16 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    /// What its members cost.
+    pub(crate) fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| {
+            let subscribed: usize = member.subscribed.iter().map(|name| ENTRY_BYTES + name.len()).sum();
+            let partitions = member.target.len() + member.granted.len() + member.leaving.len();
+            ENTRY_BYTES + id.len() + member.client.id.len() + subscribed + partitions * PARTITION_BYTES
+        });
+        members.sum()
+    }
+
     pub(crate) fn state_name(&self) -> &'static str {
         if self.members.is_empty() { "Empty" } else { "Stable" }
     }
@@ -68,7 +82,9 @@ impl ConsumerGroup {
     /// Raises the epoch and computes who shall own what: even, and with as few moves as can be.
     pub(crate) fn assign(&mut self, topics: &Topics) {
         self.epoch += 1;
-        self.topics = topics.iter().map(|(name, topic)| (name.clone(), (topic.id, topic.partitions.len()))).collect();
+        let subscribed: BTreeSet<&StrBytes> = self.members.values().flat_map(|member| &member.subscribed).collect();
+        let topics = subscribed.into_iter().filter_map(|name| Some((name.clone(), topics.get(name)?)));
+        self.topics = topics.map(|(name, topic)| (name, (topic.id, topic.partitions.len()))).collect();
         let mut targets: BTreeMap<StrBytes, Partitions> =
             self.members.keys().map(|id| (id.clone(), Partitions::new())).collect();
         for (name, (id, count)) in &self.topics {

@@ -2,8 +2,9 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
+pub(crate) mod offsets;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
@@ -12,20 +13,19 @@ use kafka_protocol::protocol::StrBytes;
 
 use classic::ClassicGroup;
 use consumer::ConsumerGroup;
+use offsets::{CommittedOffset, Offsets};
+
+use crate::limits::{self, Counts, Refused};
+use crate::text::own;
+
+/// Characters of a client's id in the names of its members.
+const MOST_NAME_CHARS: usize = 249;
 
 /// Who sent a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client {
     pub(crate) id: StrBytes,
     pub(crate) host: StrBytes,
-}
-
-/// A committed offset with what its committer wrote beside it.
-#[derive(Clone, Debug)]
-pub(crate) struct CommittedOffset {
-    pub(crate) offset: i64,
-    pub(crate) leader_epoch: i32,
-    pub(crate) metadata: Option<StrBytes>,
 }
 
 /// Which member a commit says it comes from.
@@ -51,6 +51,14 @@ impl Group {
         }
     }
 
+    /// What its members cost.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Classic(group) => group.bytes(),
+            Self::Consumer(group) => group.bytes(),
+        }
+    }
+
     pub(crate) fn state_name(&self) -> &'static str {
         match self {
             Self::Classic(group) => group.state_name(),
@@ -63,7 +71,7 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     pub(crate) by_id: BTreeMap<StrBytes, Group>,
-    pub(crate) offsets: HashMap<StrBytes, BTreeMap<(StrBytes, i32), CommittedOffset>>,
+    pub(crate) offsets: Offsets,
     pub(crate) members_named: u64,
 }
 
@@ -71,12 +79,43 @@ impl Groups {
     /// A new member's id; unlike a random one it tells in the log who came first.
     pub(crate) fn name_member(&mut self, client: &Client) -> StrBytes {
         self.members_named += 1;
-        StrBytes::from_string(format!("{}-{:06}-{}", client.id.as_str(), self.members_named, uuid::Uuid::new_v4()))
+        let client: String = client.id.chars().take(MOST_NAME_CHARS).collect();
+        StrBytes::from_string(format!("{client}-{:06}-{}", self.members_named, uuid::Uuid::new_v4()))
+    }
+
+    /// The classic group of this id, where there is one.
+    pub(crate) fn known_classic(&mut self, id: &StrBytes) -> Result<&mut ClassicGroup, ResponseError> {
+        match self.by_id.get_mut(id) {
+            None => Err(ResponseError::UnknownMemberId),
+            Some(Group::Classic(group)) => Ok(group),
+            Some(Group::Consumer(_)) => Err(ResponseError::InconsistentGroupProtocol),
+        }
+    }
+
+    /// Whether a group of this id may be, and may have so many bytes more.
+    pub(crate) fn admits(&mut self, id: &StrBytes, bytes: usize, refused: &Counts) -> Result<(), ResponseError> {
+        if id.len() > limits::ID_BYTES {
+            refused.add(Refused::Ids);
+            return Err(ResponseError::InvalidGroupId);
+        }
+        if !self.by_id.contains_key(id) && self.by_id.len() >= limits::GROUPS {
+            let offsets = &self.offsets;
+            self.by_id.retain(|id, group| !group.is_empty() || offsets.has_any(id));
+            if self.by_id.len() >= limits::GROUPS {
+                return Err(refused.refuse(Refused::Groups));
+            }
+        }
+        let of_group = self.by_id.get(id).map_or(0, Group::bytes);
+        let in_all: usize = self.by_id.values().map(Group::bytes).sum();
+        if of_group + bytes > limits::GROUP_BYTES || in_all + bytes > limits::GROUPS_BYTES {
+            return Err(refused.refuse(Refused::Groups));
+        }
+        Ok(())
     }
 
     /// The classic group of this id. One that still has members of the other protocol is refused.
     pub(crate) fn classic(&mut self, id: &StrBytes) -> Result<&mut ClassicGroup, ResponseError> {
-        let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
+        let group = self.by_id.entry(own(id)).or_insert_with(|| Group::Classic(ClassicGroup::default()));
         if let Group::Consumer(other) = group
             && other.is_empty()
         {
@@ -90,7 +129,7 @@ impl Groups {
 
     /// The KIP-848 group of this id, likewise.
     pub(crate) fn consumer(&mut self, id: &StrBytes) -> Result<&mut ConsumerGroup, ResponseError> {
-        let group = self.by_id.entry(id.clone()).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
+        let group = self.by_id.entry(own(id)).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
         if let Group::Classic(other) = group
             && other.is_empty()
         {
@@ -119,10 +158,10 @@ impl Groups {
     }
 
     /// Stores a committed offset.
-    pub(crate) fn store_offset(&mut self, group: &StrBytes, topic: StrBytes, partition: i32, offset: CommittedOffset) {
-        // Whoever commits without joining makes a group that nobody is in.
-        self.by_id.entry(group.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
-        self.offsets.entry(group.clone()).or_default().insert((topic, partition), offset);
+    pub(crate) fn store_offset(&mut self, group: &StrBytes, topic: &StrBytes, partition: i32, offset: CommittedOffset) {
+        // A commit without a member makes a group that is empty.
+        self.by_id.entry(own(group)).or_insert_with(|| Group::Classic(ClassicGroup::default()));
+        self.offsets.store(group, topic, partition, offset);
     }
 
     /// Removes members whose session ended and completes what waited for them; true if anything moved.

@@ -13,10 +13,13 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::group::Client;
 use crate::group::classic::{LONGEST_WAIT, Phase};
+use crate::limits::{self, Refused};
 use crate::state::Shared;
+use crate::text::own;
+use crate::time::millis;
 
 /// Joins, and waits until the round is complete.
-pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, client: &Client) -> JoinGroupResponse {
+pub(crate) fn join(shared: &Shared, request: JoinGroupRequest, version: i16, client: &Client) -> JoinGroupResponse {
     let failed = |error: ResponseError, id: &StrBytes| {
         JoinGroupResponse::default()
             .with_error_code(error.code())
@@ -24,11 +27,17 @@ pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, cl
             .with_protocol_name(Some(StrBytes::new()))
             .with_member_id(id.clone())
     };
+    let (mut id, group_id) = (own(&request.member_id), own(&request.group_id));
+    if millis(request.session_timeout_ms) > limits::SESSION {
+        return failed(shared.refused.refuse(Refused::Sessions), &id);
+    }
     let mut state = shared.lock();
-    let mut id = request.member_id.clone();
+    if let Err(error) = state.groups.admits(&group_id, bytes_of(&request, client), &shared.refused) {
+        return failed(error, &id);
+    }
     if id.is_empty() {
         id = state.groups.name_member(client);
-        match state.groups.classic(&request.group_id) {
+        match state.groups.classic(&group_id) {
             Err(error) => return failed(error, &id),
             Ok(group) => group.pending.insert(id.clone(), Instant::now()),
         };
@@ -36,10 +45,12 @@ pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, cl
             return failed(ResponseError::MemberIdRequired, &id);
         }
     }
-    let admitted = state.groups.classic(&request.group_id).and_then(|group| {
+    let admitted = state.groups.classic(&group_id).and_then(|group| {
         let from = group.generation;
-        group.admit(&id, request, client).map(|settled| (settled, from))
+        group.admit(&id, &request, client).map(|settled| (settled, from))
     });
+    // What was asked is not held while others are waited for.
+    drop(request);
     let (settled, from) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return failed(error, &id),
@@ -47,7 +58,7 @@ pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, cl
     shared.wake();
     let deadline = Instant::now() + LONGEST_WAIT;
     loop {
-        let group = match state.groups.classic(&request.group_id) {
+        let group = match state.groups.known_classic(&group_id) {
             Ok(group) => group,
             Err(error) => return failed(error, &id),
         };
@@ -65,25 +76,42 @@ pub(crate) fn join(shared: &Shared, request: &JoinGroupRequest, version: i16, cl
     }
 }
 
+/// What a member costs.
+fn bytes_of(request: &JoinGroupRequest, client: &Client) -> usize {
+    let protocols = request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
+    limits::ENTRY_BYTES + 2 * client.id.len() + request.protocol_type.len() + protocols.sum::<usize>()
+}
+
 /// Takes the leader's assignment, and waits for it otherwise.
 pub(crate) fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupResponse {
     let failed = |error: ResponseError| SyncGroupResponse::default().with_error_code(error.code());
+    let (id, group_id, generation) = (own(&request.member_id), own(&request.group_id), request.generation_id);
     let mut state = shared.lock();
     let deadline = Instant::now() + LONGEST_WAIT;
-    let mut assignments: BTreeMap<StrBytes, Bytes> =
-        request.assignments.into_iter().map(|given| (given.member_id, given.assignment)).collect();
+    let bytes = request.assignments.iter().map(|given| given.assignment.len()).sum();
+    if let Err(error) = state.groups.admits(&group_id, bytes, &shared.refused) {
+        return failed(error);
+    }
+    let is_leader = state.groups.known_classic(&group_id).is_ok_and(|group| group.leader == id);
+    // Only the leader's count, and others wait here.
+    let mut assignments: BTreeMap<StrBytes, Bytes> = BTreeMap::new();
+    if is_leader {
+        let given = request.assignments.iter();
+        assignments = given.map(|given| (own(&given.member_id), Bytes::copy_from_slice(&given.assignment))).collect();
+    }
+    drop(request);
     loop {
-        let group = match state.groups.classic(&request.group_id) {
+        let group = match state.groups.known_classic(&group_id) {
             Ok(group) => group,
             Err(error) => return failed(error),
         };
-        if let Err(error) = group.seen(&request.member_id, request.generation_id) {
+        if let Err(error) = group.seen(&id, generation) {
             return failed(error);
         }
         match group.phase {
             Phase::Empty => return failed(ResponseError::UnknownMemberId),
             Phase::Joining { .. } => return failed(ResponseError::RebalanceInProgress),
-            Phase::Syncing if group.leader == request.member_id => {
+            Phase::Syncing if group.leader == id => {
                 for (id, member) in &mut group.members {
                     member.assignment = assignments.remove(id).unwrap_or_default();
                 }
@@ -91,7 +119,7 @@ pub(crate) fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupRespo
                 shared.wake();
             }
             Phase::Stable => {
-                let assignment = group.members.get(&request.member_id).map(|member| member.assignment.clone());
+                let assignment = group.members.get(&id).map(|member| member.assignment.clone());
                 return SyncGroupResponse::default()
                     .with_protocol_type(Some(group.protocol_type.clone()))
                     .with_protocol_name(Some(group.protocol.clone()))
@@ -111,7 +139,7 @@ pub(crate) fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupRespo
 /// Says whether a member should join again.
 pub(crate) fn heartbeat(shared: &Shared, request: &HeartbeatRequest) -> HeartbeatResponse {
     let mut state = shared.lock();
-    let result = state.groups.classic(&request.group_id).and_then(|group| {
+    let result = state.groups.known_classic(&request.group_id).and_then(|group| {
         let phase = group.phase;
         group.seen(&request.member_id, request.generation_id)?;
         if matches!(phase, Phase::Joining { .. }) { Err(ResponseError::RebalanceInProgress) } else { Ok(()) }
@@ -123,7 +151,7 @@ pub(crate) fn heartbeat(shared: &Shared, request: &HeartbeatRequest) -> Heartbea
 pub(crate) fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
     let mut state = shared.lock();
     let mut remove = |id: &StrBytes| {
-        let removed = state.groups.classic(&request.group_id).and_then(|group| group.remove(id));
+        let removed = state.groups.known_classic(&request.group_id).and_then(|group| group.remove(id));
         removed.err().map_or(0, |error| error.code())
     };
     let response = if version < 3 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, TopicName,
+    ConsumerGroupHeartbeatResponse, GroupId, TopicName,
     consumer_group_describe_response::{
         Assignment as DescribedAssignment, DescribedGroup, Member as DescribedMember,
         TopicPartitions as DescribedPartitions,
@@ -16,9 +16,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use crate::group::consumer::{LEAVE_EPOCH, Member, Partitions, STATIC_LEAVE_EPOCH};
+use crate::group::consumer::{LEAVE_EPOCH, Member, PARTITION_BYTES, Partitions, STATIC_LEAVE_EPOCH};
 use crate::group::{Client, Group};
+use crate::limits;
 use crate::state::{Shared, State};
+use crate::text::own;
 
 /// Joins, follows, leaves: all in one request.
 pub(crate) fn heartbeat(
@@ -29,7 +31,9 @@ pub(crate) fn heartbeat(
     let mut state = shared.lock();
     let interval = i32::try_from(shared.config.heartbeat_interval.as_millis()).unwrap_or(i32::MAX);
     let answer = ConsumerGroupHeartbeatResponse::default().with_heartbeat_interval_ms(interval);
-    match follow(&mut state, request, client, shared.config.session_timeout) {
+    let bytes = bytes_of(&state, request, client);
+    let admitted = state.groups.admits(&request.group_id, bytes, &shared.refused);
+    match admitted.and_then(|()| follow(&mut state, request, client, shared.config.session_timeout)) {
         Ok(response) => {
             shared.wake();
             response.with_heartbeat_interval_ms(interval)
@@ -41,6 +45,19 @@ pub(crate) fn heartbeat(
     }
 }
 
+/// What a member that joins will cost; one that is there has been counted.
+fn bytes_of(state: &State, request: &ConsumerGroupHeartbeatRequest, client: &Client) -> usize {
+    if request.member_epoch != 0 && request.subscribed_topic_names.is_none() {
+        return 0;
+    }
+    let names = request.subscribed_topic_names.iter().flatten();
+    let subscribed = names.map(|name| {
+        let partitions = state.topics.get(name).map_or(0, |topic| topic.partitions.len());
+        limits::ENTRY_BYTES + name.len() + 2 * partitions * PARTITION_BYTES
+    });
+    limits::ENTRY_BYTES + request.member_id.len() + client.id.len() + subscribed.sum::<usize>()
+}
+
 fn follow(
     state: &mut State,
     request: &ConsumerGroupHeartbeatRequest,
@@ -50,7 +67,7 @@ fn follow(
     let named = request.member_id.is_empty().then(|| state.groups.name_member(client));
     let State { topics, groups, .. } = state;
     let group = groups.consumer(&request.group_id)?;
-    let id = named.unwrap_or_else(|| request.member_id.clone());
+    let id = named.unwrap_or_else(|| own(&request.member_id));
     let answer = ConsumerGroupHeartbeatResponse::default().with_member_id(Some(id.clone()));
     if matches!(request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
         group.members.remove(&id).ok_or(ResponseError::UnknownMemberId)?;
@@ -80,7 +97,7 @@ fn follow(
     }
     member.last_seen = Instant::now();
     let subscribed: Option<BTreeSet<StrBytes>> =
-        request.subscribed_topic_names.as_ref().map(|names| names.iter().map(|name| name.0.clone()).collect());
+        request.subscribed_topic_names.as_ref().map(|names| names.iter().map(|name| own(name)).collect());
     let resubscribed = subscribed.is_some_and(|names| {
         let changed = names != member.subscribed;
         member.subscribed = names;
@@ -129,7 +146,8 @@ pub(crate) fn describe(shared: &Shared, request: ConsumerGroupDescribeRequest) -
         });
         DescribedAssignment::default().with_topic_partitions(topics.collect())
     };
-    let groups = request.group_ids.into_iter().map(|id| {
+    let asked: BTreeSet<GroupId> = request.group_ids.into_iter().collect();
+    let groups = asked.into_iter().map(|id| {
         let answer = DescribedGroup::default().with_authorized_operations(i32::MIN);
         let Some(Group::Consumer(group)) = state.groups.by_id.get(&id.0) else {
             return answer.with_group_id(id).with_error_code(ResponseError::GroupIdNotFound.code());

@@ -1,5 +1,7 @@
 //! Groups listed, described, deleted.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
@@ -41,7 +43,9 @@ pub(crate) fn list(shared: &Shared, request: &ListGroupsRequest) -> ListGroupsRe
 /// Classic groups with their members; others are "dead" in this request, as on Kafka.
 pub(crate) fn describe(shared: &Shared, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let state = shared.lock();
-    let groups = request.groups.into_iter().map(|id| {
+    // Each once, however often it is asked for.
+    let asked: BTreeSet<GroupId> = request.groups.into_iter().collect();
+    let groups = asked.into_iter().map(|id| {
         let answer = DescribedGroup::default().with_authorized_operations(i32::MIN);
         let Some(Group::Classic(group)) = state.groups.by_id.get(&id.0) else {
             return answer.with_group_id(id).with_group_state(StrBytes::from_static_str("Dead"));
@@ -72,7 +76,7 @@ pub(crate) fn delete(shared: &Shared, request: DeleteGroupsRequest) -> DeleteGro
         let code = if groups.has_members(&id) {
             ResponseError::NonEmptyGroup.code()
         } else {
-            let known = groups.by_id.remove(&id.0).is_some() | groups.offsets.remove(&id.0).is_some();
+            let known = groups.by_id.remove(&id.0).is_some() | groups.offsets.remove(&id.0);
             if known { 0 } else { ResponseError::GroupIdNotFound.code() }
         };
         DeletableGroupResult::default().with_group_id(id).with_error_code(code)

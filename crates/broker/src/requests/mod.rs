@@ -2,6 +2,7 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
+pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod offsets;
 pub(crate) mod records;

@@ -11,7 +11,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::group::{CommittedOffset, MemberClaim};
+use crate::group::MemberClaim;
+use crate::group::offsets::CommittedOffset;
+use crate::limits::{self, Refused};
 use crate::state::{Shared, State};
 
 /// Longest metadata of a committed offset, in bytes, as Kafka's default.
@@ -26,6 +28,11 @@ pub(crate) fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCom
     } else {
         state.groups.check_claim(&request.group_id, &claim)
     };
+    let checked = checked.and_then(|()| state.groups.admits(&request.group_id, 0, &shared.refused));
+    let checked = checked.and_then(|()| {
+        let kept = state.groups.offsets.bytes() + state.transactions.held_bytes();
+        if kept < limits::OFFSETS_BYTES { Ok(()) } else { Err(shared.refused.refuse(Refused::Offsets)) }
+    });
     let mut topics = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();
@@ -43,7 +50,7 @@ pub(crate) fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCom
                     leader_epoch: partition.committed_leader_epoch,
                     metadata: partition.committed_metadata,
                 };
-                state.groups.store_offset(&request.group_id, topic.name.0.clone(), partition.partition_index, offset);
+                state.groups.store_offset(&request.group_id, &topic.name, partition.partition_index, offset);
             }
             partitions.push(
                 OffsetCommitResponsePartition::default()
@@ -67,7 +74,7 @@ fn find(state: &State, group: &GroupId, topic: &StrBytes, partition: i32, requir
     if require_stable && state.transactions.holds_offset(&group.0, topic, partition) {
         return Found { offset: none, code: ResponseError::UnstableOffsetCommit.code() };
     }
-    let stored = state.groups.offsets.get(&group.0).and_then(|offsets| offsets.get(&(topic.clone(), partition)));
+    let stored = state.groups.offsets.get(&group.0, topic, partition);
     Found { offset: stored.cloned().unwrap_or(none), code: 0 }
 }
 
@@ -75,7 +82,7 @@ fn find(state: &State, group: &GroupId, topic: &StrBytes, partition: i32, requir
 fn wanted(state: &State, group: &GroupId, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> Vec<(TopicName, Vec<i32>)> {
     topics.unwrap_or_else(|| {
         let mut all: Vec<(TopicName, Vec<i32>)> = Vec::new();
-        for (topic, partition) in state.groups.offsets.get(&group.0).into_iter().flat_map(|offsets| offsets.keys()) {
+        for (topic, partition) in state.groups.offsets.partitions(&group.0) {
             match all.last_mut() {
                 Some((name, partitions)) if name.0 == *topic => partitions.push(*partition),
                 _ => all.push((TopicName(topic.clone()), vec![*partition])),

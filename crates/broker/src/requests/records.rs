@@ -1,15 +1,10 @@
-//! Produce, fetch, offsets by time, and deleting records.
+//! Produce, offsets by time, and deleting records.
 
-use std::time::Instant;
-
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    BrokerId, DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
-    ListOffsetsResponse, ProduceRequest, ProduceResponse, ProducerId, TransactionalId,
+    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
+    ProduceResponse, TransactionalId,
     delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
-    fetch_request::FetchPartition,
-    fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
     list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
     produce_request::PartitionProduceData,
     produce_response::{PartitionProduceResponse, TopicProduceResponse},
@@ -18,18 +13,19 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, BadBatch};
 use crate::catalog::Topic;
-use crate::log::{Appended, Log};
+use crate::limits::Refused;
+use crate::log::Appended;
+use crate::requests::transactions;
 use crate::state::{Shared, State};
-use crate::time::{millis, now_ms};
+use crate::time::now_ms;
 
-const READ_COMMITTED: i8 = 1;
+/// The isolation level of a reader that sees no open and no aborted transaction.
+pub(crate) const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const GREATEST_TIME: i64 = -3;
 /// How far a producer's time may be ahead of the broker's, as Apache Kafka has it since version 4.
 const MOST_AHEAD_MS: i64 = 3_600_000;
-/// Most bytes of one fetch answer, whatever the client asks.
-const MAX_FETCH_BYTES: usize = 64 << 20;
 
 /// Appends; `None` where the client wants no answer (`acks=0`).
 pub(crate) fn produce(shared: &Shared, request: ProduceRequest) -> Option<ProduceResponse> {
@@ -41,7 +37,13 @@ pub(crate) fn produce(shared: &Shared, request: ProduceRequest) -> Option<Produc
             let result = append(&mut state, request.transactional_id.as_ref(), &topic.name, &data);
             answer.partition_responses.push(produced(data.index, result));
         }
-        state.topics.enforce_retention(&topic.name, shared.config.max_bytes);
+        while !state.topics.enforce_retention(&topic.name, shared.config.max_bytes) {
+            // What a transaction keeps open cannot be dropped, however much that is.
+            if !transactions::abort_oldest(&mut state) {
+                break;
+            }
+            shared.refused.add(Refused::OpenTransactions);
+        }
         response.responses.push(answer);
     }
     drop(state);
@@ -106,84 +108,6 @@ fn append(
     }
     let start = state.topics.log(topic, data.index)?.start();
     Ok((first.ok_or(ResponseError::CorruptMessage)?, append_time.unwrap_or(-1), start))
-}
-
-/// Reads, and waits for records up to the request's time-out.
-pub(crate) fn fetch(shared: &Shared, request: &FetchRequest) -> FetchResponse {
-    let deadline = Instant::now() + millis(request.max_wait_ms);
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
-    let mut state = shared.lock();
-    loop {
-        let (response, bytes, failed) = read(&state, request);
-        if bytes >= min_bytes || failed {
-            return response;
-        }
-        let (next, changed) = shared.wait(state, deadline);
-        if !changed {
-            return response;
-        }
-        state = next;
-    }
-}
-
-fn read(state: &State, request: &FetchRequest) -> (FetchResponse, usize, bool) {
-    let mut left = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_FETCH_BYTES);
-    let (mut total, mut failed) = (0, false);
-    let mut response = FetchResponse::default();
-    for topic in &request.topics {
-        let mut answer = FetchableTopicResponse::default().with_topic(topic.topic.clone());
-        for partition in &topic.partitions {
-            let result = state.topics.log(&topic.topic, partition.partition);
-            let data = match result.and_then(|log| read_partition(log, partition, request.isolation_level, left)) {
-                Ok(data) => data,
-                Err(error) => {
-                    failed = true;
-                    PartitionData::default().with_error_code(error.code()).with_high_watermark(-1)
-                }
-            };
-            let bytes = data.records.as_ref().map_or(0, Bytes::len);
-            total += bytes;
-            left = left.saturating_sub(bytes);
-            answer
-                .partitions
-                .push(data.with_partition_index(partition.partition).with_preferred_read_replica(BrokerId(-1)));
-        }
-        response.responses.push(answer);
-    }
-    (response, total, failed)
-}
-
-fn read_partition(
-    log: &Log,
-    wanted: &FetchPartition,
-    isolation: i8,
-    max_bytes: usize,
-) -> Result<PartitionData, ResponseError> {
-    if wanted.fetch_offset < log.start() || wanted.fetch_offset > log.end() {
-        return Err(ResponseError::OffsetOutOfRange);
-    }
-    let committed = isolation == READ_COMMITTED;
-    let limit = if committed { log.last_stable() } else { log.end() };
-    let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
-    // One batch always goes through, or a record longer than the limit would stop its reader for ever; once
-    // the whole answer is full, later partitions wait for their turn.
-    let records =
-        if max_bytes == 0 { Bytes::new() } else { log.read(wanted.fetch_offset, limit, max_bytes.min(partition_max)) };
-    let aborted = committed.then(|| {
-        log.aborted_between(wanted.fetch_offset, limit)
-            .map(|aborted| {
-                AbortedTransaction::default()
-                    .with_producer_id(ProducerId(aborted.producer_id))
-                    .with_first_offset(aborted.first_offset)
-            })
-            .collect()
-    });
-    Ok(PartitionData::default()
-        .with_high_watermark(log.end())
-        .with_last_stable_offset(log.last_stable())
-        .with_log_start_offset(log.start())
-        .with_aborted_transactions(aborted)
-        .with_records(Some(records)))
 }
 
 /// Offsets by time: the first of that time or later, the earliest, the latest.

@@ -1,6 +1,6 @@
 //! Topic requests: metadata, create, delete, grow, describe.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
@@ -13,22 +13,24 @@ use kafka_protocol::messages::{
     delete_topics_response::DeletableTopicResult,
     describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult},
     find_coordinator_response::Coordinator,
+    metadata_request::MetadataRequestTopic,
     metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::catalog::Topic;
+use crate::limits::{self, Refused};
 use crate::log::Log;
 use crate::settings::{self, DEFAULTS};
 use crate::state::{NODE, Shared};
+use crate::text::own;
 
 const TOPIC_RESOURCE: i8 = 2;
 /// Where a setting comes from: given for the topic.
 const TOPIC_CONFIG: i8 = 1;
 /// Where a setting comes from: the default.
 const DEFAULT_CONFIG: i8 = 5;
-const MAX_PARTITIONS: i32 = 1_000;
 const MAX_NAME: usize = 249;
 
 /// The one broker, and the topics asked for.
@@ -38,8 +40,7 @@ pub(crate) fn metadata(shared: &Shared, request: MetadataRequest, version: i16) 
     let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match wanted {
         None => state.topics.iter().map(|(name, topic)| described(name, topic)).collect(),
-        Some(wanted) => wanted
-            .into_iter()
+        Some(wanted) => once(wanted)
             .map(|asked| {
                 let found = match &asked.name {
                     Some(name) => state.topics.get(name).map(|topic| described(name, topic)),
@@ -69,6 +70,12 @@ pub(crate) fn metadata(shared: &Shared, request: MetadataRequest, version: i16) 
         .with_cluster_id(Some(StrBytes::from_static_str("embedded")))
         .with_controller_id(BrokerId(NODE))
         .with_topics(topics)
+}
+
+/// Each topic once, however often it is asked for.
+fn once(wanted: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRequestTopic> {
+    let mut seen = HashSet::new();
+    wanted.into_iter().filter(move |asked| seen.insert((asked.name.clone(), asked.topic_id)))
 }
 
 fn described(name: &StrBytes, topic: &Topic) -> MetadataResponseTopic {
@@ -116,14 +123,20 @@ pub(crate) fn create(shared: &Shared, request: CreateTopicsRequest) -> CreateTop
             let exists = state.topics.get(&wanted.name).is_some();
             if exists { Err(ResponseError::TopicAlreadyExists) } else { Ok(partitions) }
         });
+        let in_all = state.topics.partitions();
+        let checked = checked.and_then(|partitions| {
+            let fits = in_all + partitions <= limits::PARTITIONS;
+            if fits { Ok(partitions) } else { Err(shared.refused.refuse(Refused::Partitions)) }
+        });
         let answer = match checked {
             Err(error) => answer.with_error_code(error.code()).with_error_message(Some(message(error))),
             Ok(partitions) => {
-                let settings = wanted.configs.into_iter().filter_map(|config| Some((config.name, config.value?)));
+                let settings =
+                    wanted.configs.into_iter().filter_map(|config| Some((own(&config.name), own(&config.value?))));
                 let topic = Topic::new(partitions, settings.collect());
                 let id = topic.id;
                 if !request.validate_only {
-                    state.topics.insert(wanted.name.0, topic);
+                    state.topics.insert(own(&wanted.name), topic);
                 }
                 answer
                     .with_topic_id(id)
@@ -151,7 +164,7 @@ fn check_new(wanted: &CreatableTopic) -> Result<usize, ResponseError> {
         (-1, assigned) => i32::try_from(assigned).unwrap_or(i32::MAX),
         (asked, _) => asked,
     };
-    if !(1..=MAX_PARTITIONS).contains(&partitions) {
+    if !(1..=limits::PARTITIONS_OF_A_TOPIC).contains(&partitions) {
         return Err(ResponseError::InvalidPartitions);
     }
     // One node holds one copy, as Apache Kafka sees it too.
@@ -159,7 +172,7 @@ fn check_new(wanted: &CreatableTopic) -> Result<usize, ResponseError> {
         return Err(ResponseError::InvalidReplicationFactor);
     }
     let set = wanted.configs.iter().filter_map(|config| Some((&config.name, config.value.as_ref()?)));
-    if !set.into_iter().all(|(name, value)| settings::is_valid(name, value)) {
+    if !set.into_iter().all(|(name, value)| value.len() <= limits::SETTING_BYTES && settings::is_valid(name, value)) {
         return Err(ResponseError::InvalidConfig);
     }
     usize::try_from(partitions).map_err(|_| ResponseError::InvalidPartitions)
@@ -190,13 +203,20 @@ pub(crate) fn delete(shared: &Shared, request: DeleteTopicsRequest) -> DeleteTop
 pub(crate) fn grow(shared: &Shared, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut state = shared.lock();
     let results = request.topics.into_iter().map(|wanted| {
+        let in_all = state.topics.partitions();
         let code = match (state.topics.get_mut(&wanted.name), usize::try_from(wanted.count)) {
             (None, _) => ResponseError::UnknownTopicOrPartition.code(),
-            (Some(topic), Ok(count)) if count > topic.partitions.len() && wanted.count <= MAX_PARTITIONS => {
-                if !request.validate_only {
-                    topic.partitions.resize_with(count, Log::default);
+            (Some(topic), Ok(count))
+                if count > topic.partitions.len() && wanted.count <= limits::PARTITIONS_OF_A_TOPIC =>
+            {
+                if in_all - topic.partitions.len() + count > limits::PARTITIONS {
+                    shared.refused.refuse(Refused::Partitions).code()
+                } else {
+                    if !request.validate_only {
+                        topic.partitions.resize_with(count, Log::default);
+                    }
+                    0
                 }
-                0
             }
             (Some(_), _) => ResponseError::InvalidPartitions.code(),
         };
@@ -211,7 +231,10 @@ pub(crate) fn grow(shared: &Shared, request: CreatePartitionsRequest) -> CreateP
 /// The settings of topics; of the broker it has none to show.
 pub(crate) fn describe_settings(shared: &Shared, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let state = shared.lock();
-    let results = request.resources.into_iter().map(|resource| {
+    let mut seen = HashSet::new();
+    let asked = request.resources.into_iter();
+    let asked = asked.filter(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = asked.map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());

@@ -13,8 +13,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::offsets::MAX_METADATA_BYTES;
-use crate::group::{CommittedOffset, MemberClaim};
+use crate::group::MemberClaim;
+use crate::group::offsets::CommittedOffset;
+use crate::limits::{self, Counts, Refused};
 use crate::state::{Shared, State};
+use crate::text::own;
 use crate::time::{millis, now_ms};
 use crate::transactions::{LAST_EPOCH, Open, Transaction};
 
@@ -22,6 +25,9 @@ use crate::transactions::{LAST_EPOCH, Open, Transaction};
 pub(crate) fn init_producer_id(shared: &Shared, request: &InitProducerIdRequest) -> InitProducerIdResponse {
     let mut state = shared.lock();
     let answer = InitProducerIdResponse::default();
+    if let Err(error) = check_new(&state, request, &shared.refused) {
+        return answer.with_error_code(error.code()).with_producer_id(ProducerId(-1));
+    }
     let Some(id) = &request.transactional_id else {
         let producer_id = state.transactions.next_producer_id();
         return answer.with_producer_id(ProducerId(producer_id)).with_producer_epoch(0);
@@ -34,7 +40,7 @@ pub(crate) fn init_producer_id(shared: &Shared, request: &InitProducerIdRequest)
     }
     let fresh = state.transactions.next_producer_id();
     let timeout = millis(request.transaction_timeout_ms);
-    let transaction = state.transactions.by_id.entry(id.0.clone()).or_insert(Transaction {
+    let transaction = state.transactions.by_id.entry(own(id)).or_insert(Transaction {
         producer_id: fresh,
         epoch: -1,
         timeout,
@@ -53,15 +59,36 @@ pub(crate) fn init_producer_id(shared: &Shared, request: &InitProducerIdRequest)
     answer.with_producer_id(ProducerId(producer_id)).with_producer_epoch(epoch)
 }
 
+/// Whether a producer may have its id, and its time.
+fn check_new(state: &State, request: &InitProducerIdRequest, refused: &Counts) -> Result<(), ResponseError> {
+    let Some(id) = &request.transactional_id else { return Ok(()) };
+    let known = &state.transactions.by_id;
+    if id.len() > limits::ID_BYTES || (known.len() >= limits::TRANSACTIONAL_IDS && !known.contains_key(&id.0)) {
+        return Err(refused.refuse(Refused::Ids));
+    }
+    if millis(request.transaction_timeout_ms) > limits::TRANSACTION {
+        return Err(refused.refuse(Refused::TransactionTime));
+    }
+    Ok(())
+}
+
+/// Whether open transactions may hold more.
+fn check_held(state: &State, refused: &Counts) -> Result<(), ResponseError> {
+    let kept = state.groups.offsets.bytes() + state.transactions.held_bytes();
+    if kept < limits::OFFSETS_BYTES { Ok(()) } else { Err(refused.refuse(Refused::Offsets)) }
+}
+
 /// Adds partitions to the open transaction, and opens it.
 pub(crate) fn add_partitions(shared: &Shared, request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
     let mut state = shared.lock();
+    let held = check_held(&state, &shared.refused);
     let State { topics, transactions, .. } = &mut *state;
     let transaction = transactions.of(
         &request.v3_and_below_transactional_id,
         request.v3_and_below_producer_id,
         request.v3_and_below_producer_epoch,
     );
+    let transaction = transaction.and_then(|transaction| held.map(|()| transaction));
     let failure = match transaction {
         Err(error) => Some(error),
         Ok(transaction) => {
@@ -72,7 +99,7 @@ pub(crate) fn add_partitions(shared: &Shared, request: AddPartitionsToTxnRequest
             if known {
                 let open = transaction.open.get_or_insert_with(Open::new);
                 for topic in &request.v3_and_below_topics {
-                    open.partitions.extend(topic.partitions.iter().map(|partition| (topic.name.0.clone(), *partition)));
+                    topic.partitions.iter().for_each(|partition| open.add_partition(&topic.name, *partition));
                 }
             }
             (!known).then_some(ResponseError::UnknownTopicOrPartition)
@@ -91,11 +118,11 @@ pub(crate) fn add_partitions(shared: &Shared, request: AddPartitionsToTxnRequest
 /// Adds a group's offsets to the open transaction, and opens it.
 pub(crate) fn add_offsets(shared: &Shared, request: &AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
     let mut state = shared.lock();
+    let held = check_held(&state, &shared.refused);
     let result = state.transactions.of(&request.transactional_id, request.producer_id, request.producer_epoch);
-    let code = match result {
+    let code = match result.and_then(|transaction| held.map(|()| transaction)) {
         Ok(transaction) => {
-            let open = transaction.open.get_or_insert_with(Open::new);
-            open.offsets.entry(request.group_id.0.clone()).or_default();
+            transaction.open.get_or_insert_with(Open::new).add_group(&request.group_id);
             0
         }
         Err(error) => error.code(),
@@ -106,6 +133,7 @@ pub(crate) fn add_offsets(shared: &Shared, request: &AddOffsetsToTxnRequest) -> 
 /// Holds a group's offsets until the transaction ends; the member must be of the group's present generation.
 pub(crate) fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let mut state = shared.lock();
+    let held = check_held(&state, &shared.refused);
     let State { transactions, groups, .. } = &mut *state;
     let claim = MemberClaim { member: &request.member_id, epoch: request.generation_id };
     let checked = groups.check_claim(&request.group_id, &claim);
@@ -118,7 +146,7 @@ pub(crate) fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -
         }
         let transaction = transactions.of(&request.transactional_id, request.producer_id, request.producer_epoch)?;
         let open = transaction.open.as_mut().ok_or(ResponseError::InvalidTxnState)?;
-        let held = open.offsets.get_mut(&request.group_id.0).ok_or(ResponseError::InvalidTxnState)?;
+        held?;
         for topic in &request.topics {
             for partition in &topic.partitions {
                 let offset = CommittedOffset {
@@ -126,7 +154,9 @@ pub(crate) fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -
                     leader_epoch: partition.committed_leader_epoch,
                     metadata: partition.committed_metadata.clone(),
                 };
-                held.push((topic.name.0.clone(), partition.partition_index, offset));
+                if !open.hold(&request.group_id, &topic.name, partition.partition_index, offset) {
+                    return Err(ResponseError::InvalidTxnState);
+                }
             }
         }
         Ok(())
@@ -171,10 +201,24 @@ fn end(state: &mut State, id: &StrBytes, commit: bool) {
     if commit {
         for (group, offsets) in open.offsets {
             for (topic, partition, offset) in offsets {
-                groups.store_offset(&group, topic, partition, offset);
+                groups.store_offset(&group, &topic, partition, offset);
             }
         }
     }
+}
+
+/// Aborts the transaction that has been open longest, for the records that it keeps; false where none is open.
+pub(crate) fn abort_oldest(state: &mut State) -> bool {
+    let Some(id) = state.transactions.oldest_open() else { return false };
+    abort(state, &id);
+    true
+}
+
+fn abort(state: &mut State, id: &StrBytes) {
+    if let Some(transaction) = state.transactions.by_id.get_mut(id) {
+        transaction.epoch = transaction.epoch.saturating_add(1);
+    }
+    end(state, id, false);
 }
 
 /// Aborts what has been open past its time-out; its producer is fenced.
@@ -189,10 +233,7 @@ pub(crate) fn abort_expired(state: &mut State, now: Instant) -> bool {
         .map(|(id, _)| id.clone())
         .collect();
     for id in &expired {
-        if let Some(transaction) = state.transactions.by_id.get_mut(id) {
-            transaction.epoch = transaction.epoch.saturating_add(1);
-        }
-        end(state, id, false);
+        abort(state, id);
     }
     !expired.is_empty()
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bad_input;
+mod broker_limits;
 mod commands;
 mod config;
 mod configuration;
