@@ -48,8 +48,9 @@ up-single: ## The same with one broker, for small machines (and the simulator)
 
 up-secure: ## The same with SASL_SSL, a principal a service, and least rights (and the simulator)
 	@./deploy/compose/secure.sh secrets
-	$(SECURE) up -d --build --wait kafka-1 kafka-2 kafka-3
+	$(SECURE) up -d --build --wait kafka-1 kafka-2 kafka-3 postgres
 	@./deploy/compose/secure.sh rights $(SECURE)
+	$(SECURE) run --rm --build migrate
 	$(SECURE) up -d --build --wait
 	@echo "the page: http://localhost:8080; for docker compose commands on this stack: export COMPOSE_FILE=docker-compose.yml:deploy/compose/offline.yml:deploy/compose/secure.yml"
 

@@ -7,7 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 services=(ingest enricher sink console wiki)
 
 secrets() {
-    [[ ! -e secrets ]] || return 0
+    [[ ! -e secrets/postgres.key ]] || return 0
+    [[ ! -e secrets ]] || {
+        echo "secure: deploy/compose/secrets is of an earlier version: make down, remove it, then run this again" >&2
+        exit 1
+    }
     command -v openssl >/dev/null || { echo "secure: this needs openssl; install it, then run this again" >&2; exit 1; }
     local folder
     folder=$(mktemp -d ./.secrets.XXXXXX)
@@ -19,13 +23,11 @@ secrets() {
         mkdir broker
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
             -subj "/CN=wikipedia-events demo CA" -keyout ca.key -out ca.pem 2>/dev/null
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=kafka" \
-            -keyout broker.key -out broker.csr 2>/dev/null
-        openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -out broker.crt \
-            -extfile <(echo "subjectAltName=DNS:kafka-1,DNS:kafka-2,DNS:kafka-3,DNS:localhost") 2>/dev/null
+        certificate broker DNS:kafka-1,DNS:kafka-2,DNS:kafka-3,DNS:localhost
+        certificate postgres DNS:postgres,DNS:localhost
         openssl pkcs8 -topk8 -nocrypt -in broker.key | cat - broker.crt ca.pem > broker/broker.pem
         cp ca.pem broker/ca.pem
-        rm broker.key broker.csr broker.crt ca.key
+        rm broker.key broker.crt ca.key
         brokers
         for role in owner sink reader; do
             password > "role-$role"
@@ -34,6 +36,14 @@ secrets() {
         password > postgres
     )
     mv "$folder" secrets
+}
+
+# A key and a certificate of our own authority, for these names.
+certificate() {
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>/dev/null
+    openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -out "$1.crt" \
+        -extfile <(echo "subjectAltName=$2") 2>/dev/null
+    rm "$1.csr"
 }
 
 password() { openssl rand -hex 24 | tr -d '\n'; }

@@ -4,6 +4,7 @@
 //! kill it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,6 +26,7 @@ const UNPRIVILEGED: (&str, u32, u32) = ("nobody", 65534, 65534);
 pub struct Server {
     port: u16,
     running: Option<Guarded>,
+    has_tls: bool,
     // Dropped after the server, which writes into it.
     folder: TempDir,
 }
@@ -122,7 +124,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let mut server = Self { port, running: None, folder };
+        let mut server = Self { port, running: None, has_tls: false, folder };
         server.start();
         server
     }
@@ -155,6 +157,24 @@ impl Server {
         }
     }
 
+    /// Starts it again, with TLS under this certificate.
+    ///
+    /// # Panics
+    /// Where it does not answer in time.
+    pub fn use_tls(&mut self, key: &[u8], certificate: &[u8]) {
+        self.kill();
+        for (name, pem) in [("server.key", key), ("server.crt", certificate)] {
+            let file = self.folder.path().join("data").join(name);
+            std::fs::write(&file, pem).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                std::os::unix::fs::chown(&file, Some(UNPRIVILEGED.1), Some(UNPRIVILEGED.2)).unwrap();
+            }
+        }
+        self.has_tls = true;
+        self.start();
+    }
+
     /// Starts it, unless it runs.
     ///
     /// # Panics
@@ -171,6 +191,8 @@ impl Server {
             "listen_addresses=127.0.0.1",
             "-c",
             &format!("unix_socket_directories={}", self.folder.path().display()),
+            "-c",
+            if self.has_tls { "ssl=on" } else { "ssl=off" },
         ]);
         self.running = Some(Guarded::start(&command, &self.folder.path().join("log"), "QUIT"));
         let url = self.url();

@@ -37,9 +37,12 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// Registers the client metrics; connects to nothing yet.
+    /// Registers the client metrics, and says in the log what is weak in the settings; connects to nothing yet.
     #[must_use]
     pub fn new(config: KafkaConfig, metrics: &Metrics) -> Self {
+        for weakness in config.weaknesses() {
+            tracing::warn!("{weakness}");
+        }
         Self {
             config,
             metrics: ClientMetrics::new(metrics),

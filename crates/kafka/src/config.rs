@@ -3,6 +3,7 @@
 use schema::Topics;
 
 use crate::settings::{self, SettingsFile};
+use crate::weakness;
 
 /// How the partitions of a consumer group move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -66,6 +67,15 @@ impl KafkaConfig {
             raw_topic: "wikipedia-raw".to_owned(),
             events_topic: "wikipedia-events".to_owned(),
         }
+    }
+
+    /// What is weak in the settings that are passed through, a sentence each.
+    #[must_use]
+    pub fn weaknesses(&self) -> Vec<&'static str> {
+        let from_file = self.kafka_x_file.iter().flat_map(|file| &file.0);
+        let settings: Vec<_> =
+            from_file.chain(&self.kafka_x).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        weakness::of(&settings, &self.kafka_bootstrap_servers)
     }
 
     /// The names of the pipeline's topics.

@@ -54,7 +54,8 @@ pub mod reporter;
 pub mod settings;
 pub mod tail;
 pub mod topics;
-pub mod writer;
+mod weakness;
+mod writer;
 
 pub use accepted::{Accepted, AcceptedPlaces};
 pub use client::{Kafka, wait_until_reachable};

@@ -15,6 +15,9 @@ use sink::writers::postgres::Postgres;
 use sink::writers::postgres::connection::DatabaseConfig;
 use uuid::Uuid;
 
+#[path = "postgres/tls.rs"]
+mod tls;
+
 const TOPIC: Uuid = Uuid::from_u128(7);
 
 fn writer(url: &str) -> Postgres {

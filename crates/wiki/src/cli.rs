@@ -7,7 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use service::Failure;
 
 use crate::{
-    audit, backfill, consume, demo, dlq, doctor, gaps, groups, out, produce, prune, reference, services, top, topics,
+    audit, backfill, consume, demo, dlq, doctor, gaps, groups, migrate, out, produce, prune, reference, services, top,
+    topics,
 };
 
 const AFTER_HELP: &str =
@@ -43,6 +44,8 @@ enum Command {
     /// Rows that the sinks set aside: list, show, store after all.
     #[command(subcommand)]
     Dlq(dlq::Action),
+    /// Make the tables in PostgreSQL or bring them up to date, as their owner: sinks then need no right to.
+    Migrate(migrate::Arguments),
     /// Delete old edits from the table; `wiki audit` knows from where on it begins.
     Prune(prune::Arguments),
     /// Read a stretch of the stream again and publish what is missing of it; gaps close as far as that goes.
@@ -119,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Groups(action) => groups::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Gaps(action) => gaps::main(&action).map(|()| ExitCode::SUCCESS),
         Command::Dlq(action) => dlq::main(&action).map(|()| ExitCode::SUCCESS),
+        Command::Migrate(arguments) => migrate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Prune(arguments) => prune::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Broker(options) => run_broker(options).map(|()| ExitCode::SUCCESS),

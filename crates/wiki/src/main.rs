@@ -9,6 +9,7 @@ mod dlq;
 mod doctor;
 mod gaps;
 mod groups;
+mod migrate;
 mod out;
 mod produce;
 mod progress;

@@ -22,15 +22,21 @@ pub fn tell() {
     let stack = Stack::new(&["offline", "secure"]);
     secure_script(&stack, &["secrets"]);
     stack.compose(&["--profile", "tools", "build", "--quiet"]);
-    stack.compose(&["up", "-d", "--wait", "kafka-1", "kafka-2", "kafka-3"]);
+    stack.compose(&["up", "-d", "--wait", "kafka-1", "kafka-2", "kafka-3", "postgres"]);
     let mut rights = vec!["rights".to_owned()];
     rights.extend(stack.words());
     secure_script(&stack, &rights.iter().map(String::as_str).collect::<Vec<_>>());
+    stack.compose(&["run", "--rm", "-T", "migrate"]);
     stack.compose(&["up", "-d", "--wait"]);
     wait_until("edits are stored", HEALTHY_LIMIT, || {
         stack.sql("SELECT count(*) FROM edits").parse::<u32>().is_ok_and(|rows| rows > 100)
     });
     println!("with the right credentials edits are stored");
+    let without_tls = "psql \"host=postgres user=wiki_sink dbname=wikipedia sslmode=disable\" -c 'SELECT 1'";
+    let output = stack.try_compose(&["exec", "-T", "postgres", "bash", "-c", without_tls]);
+    let said = text(&output.stderr);
+    println!("the database without TLS: {said}");
+    assert!(!output.status.success() && said.contains("no pg_hba.conf entry"), "{said}");
     expect_no_secret_shown(&stack);
     for (service, right) in NEEDED {
         refused(&stack, service, "no credentials", &["-e", "WIKI_KAFKA_X_FILE="]);

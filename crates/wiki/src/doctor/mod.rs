@@ -83,6 +83,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode, Failure> {
         findings.extend(service::block_on(async { Ok(stream::look(&options.stream_url).await) })?);
     }
     findings.extend(cluster::look(&options.kafka, &options.group));
+    findings.extend(options.kafka.weaknesses().into_iter().map(|weakness| Finding::bad("settings", weakness)));
     findings.extend(database(&options.database));
     if options.json {
         let one = |finding: &Finding| {
@@ -116,7 +117,10 @@ fn database(config: &DatabaseConfig) -> Option<Finding> {
         Err(failure) => return Some(Finding::bad(WHAT, failure.to_string())),
     };
     Some(match prepare_on_two(&target) {
-        Ok(()) => Finding::ok(WHAT, target.name()),
+        Ok(()) => match target.weakness() {
+            Some(weakness) => Finding::bad(WHAT, weakness),
+            None => Finding::ok(WHAT, target.name()),
+        },
         Err(error) if is_pooled(&error) => Finding::bad(WHAT, POOLED),
         Err(error) => Finding::bad(
             WHAT,

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use openssl::ssl::{SslConnector, SslMethod};
 use postgres::config::Host;
 use postgres::error::SqlState;
 use postgres::{Client, Config, Error};
 use postgres_openssl::MakeTlsConnector;
 use service::Failure;
 
+use super::tls;
 use crate::error::WriteError;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -23,7 +23,8 @@ const LIMITS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '5s'; \
 /// Where the database is, and as whom to go there.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct DatabaseConfig {
-    /// PostgreSQL, as postgres://user:password@host:port/database?sslmode=require.
+    /// PostgreSQL, as postgres://user:password@host:port/database. Beyond this machine TLS with a checked certificate is
+    /// required, unless it ends in ?sslmode=disable.
     #[arg(long, env = "WIKI_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
     /// A file that holds the URL, instead of --database-url.
@@ -35,7 +36,7 @@ pub struct DatabaseConfig {
     /// A file that holds the owner's URL, instead of --database-owner-url.
     #[arg(long, env = "WIKI_DATABASE_OWNER_URL_FILE", value_name = "FILE", conflicts_with = "database_owner_url")]
     pub database_owner_url_file: Option<PathBuf>,
-    /// Certificates that may vouch for the server, PEM; else those of the system. Used with sslmode=require.
+    /// Certificates that may vouch for the server, PEM; else those of the system.
     #[arg(long, env = "WIKI_DATABASE_CA_FILE", value_name = "FILE")]
     pub database_ca_file: Option<PathBuf>,
 }
@@ -105,28 +106,20 @@ impl DatabaseConfig {
     }
 
     fn parse(&self, url: &str, variable: &str) -> Result<Target, Failure> {
+        let (url, mode) =
+            tls::mode(url.trim()).map_err(|why| Failure::Config(format!("{variable} cannot be used: {why}")))?;
         // The parser's own message may quote the password.
-        let mut config: Config = url.trim().parse().map_err(|_| {
+        let mut config: Config = url.parse().map_err(|_| {
             Failure::Config(format!("{variable} is no address: give postgres://user:password@host:port/database"))
         })?;
+        tls::require(&mut config, mode);
         config.connect_timeout(CONNECT).keepalives_idle(PEER).tcp_user_timeout(PEER);
         if config.get_application_name().is_none() {
             config.application_name("wikipedia-events");
         }
-        Ok(Target { config, tls: self.tls()? })
-    }
-
-    fn tls(&self) -> Result<MakeTlsConnector, Failure> {
-        let failed =
-            |what: String| Failure::Config(format!("{what}; give PEM certificates with WIKI_DATABASE_CA_FILE"));
-        let mut builder = SslConnector::builder(SslMethod::tls_client())
-            .map_err(|error| failed(format!("OpenSSL cannot be set up: {error}")))?;
-        if let Some(file) = &self.database_ca_file {
-            builder
-                .set_ca_file(file)
-                .map_err(|error| failed(format!("no certificates in {}: {error}", file.display())))?;
-        }
-        Ok(MakeTlsConnector::new(builder.build()))
+        let connector = tls::connector(self.database_ca_file.as_deref(), mode)
+            .map_err(|what| Failure::Config(format!("{what}; give PEM certificates with WIKI_DATABASE_CA_FILE")))?;
+        Ok(Target { config, tls: connector })
     }
 }
 
@@ -160,6 +153,14 @@ impl Target {
             "{database} on {} port {} as {user}",
             hosts.join(","),
             if ports.is_empty() { "5432".to_owned() } else { ports.join(",") }
+        )
+    }
+
+    /// A sentence, where the password may be read on the way.
+    #[must_use]
+    pub fn weakness(&self) -> Option<&'static str> {
+        tls::is_in_clear(&self.config).then_some(
+            "the password may go to the database in clear: give the server a certificate and write sslmode=require",
         )
     }
 

@@ -8,6 +8,7 @@ pub mod connection;
 mod copy;
 pub mod migrations;
 mod prune;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -65,26 +66,35 @@ impl Postgres {
     /// # Errors
     /// [`Failure::Config`] naming the setting.
     pub fn new(config: &DatabaseConfig) -> Result<Self, Failure> {
-        Ok(Self { target: config.target()?, owner: config.owner()?, client: None })
+        let (target, owner) = (config.target()?, config.owner()?);
+        if let Some(weakness) = target.weakness() {
+            tracing::warn!(database = target.name(), "{weakness}");
+        }
+        Ok(Self { target, owner, client: None })
+    }
+
+    /// The database as one role, which makes the tables.
+    #[must_use]
+    pub const fn owned(owner: Target) -> Self {
+        Self { target: owner, owner: None, client: None }
+    }
+
+    /// Makes the tables, or brings them up to date, as their owner.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn migrate(&self) -> Result<(), WriteError> {
+        let role = self.owner.as_ref().unwrap_or(&self.target);
+        let mut owner = role.connect().map_err(|error| cannot(role, error))?;
+        self.make_tables(&mut owner)
     }
 
     /// Connects and sees to it that the tables are there.
     fn connect(&self) -> Result<Client, WriteError> {
-        let cannot = |error: Error| match judge(&error) {
-            Verdict::Stop if is_pooled(&error) => WriteError::Stop(POOLED.to_owned()),
-            Verdict::Stop => WriteError::Stop(format!(
-                "PostgreSQL ({}) refuses: {}; check the address and the password",
-                self.target.name(),
-                sentence(&error)
-            )),
-            Verdict::Retry | Verdict::TooSlow | Verdict::BadRow | Verdict::Refused => WriteError::Retry {
-                doing: "connect",
-                source: format!("PostgreSQL ({}) does not answer: {}", self.target.name(), sentence(&error)).into(),
-            },
-        };
-        let mut client = self.target.connect_limited().map_err(cannot)?;
+        let mut client = self.target.connect_limited().map_err(|error| cannot(&self.target, error))?;
         if migrations::standing(&mut client).map_err(failed("read the version of the tables"))? != Standing::Current {
-            let mut owner = self.owner.as_ref().map(Target::connect).transpose().map_err(cannot)?;
+            let owner = self.owner.as_ref().map(|role| role.connect().map_err(|error| cannot(role, error)));
+            let mut owner = owner.transpose()?;
             self.make_tables(owner.as_mut().unwrap_or(&mut client))?;
         }
         Ok(client)
@@ -134,6 +144,22 @@ impl Postgres {
             self.client = Some(client);
         }
         done
+    }
+}
+
+/// Why there is no connection, in a sentence.
+fn cannot(role: &Target, error: Error) -> WriteError {
+    match judge(&error) {
+        Verdict::Stop if is_pooled(&error) => WriteError::Stop(POOLED.to_owned()),
+        Verdict::Stop => WriteError::Stop(format!(
+            "PostgreSQL ({}) refuses: {}; check the address and the password",
+            role.name(),
+            sentence(&error)
+        )),
+        Verdict::Retry | Verdict::TooSlow | Verdict::BadRow | Verdict::Refused => WriteError::Retry {
+            doing: "connect",
+            source: format!("PostgreSQL ({}) does not answer: {}", role.name(), sentence(&error)).into(),
+        },
     }
 }
 
