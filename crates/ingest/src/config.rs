@@ -7,6 +7,8 @@ use std::time::Duration;
 use kafka::{AcceptedPlaces, KafkaConfig};
 use service::Failure;
 
+use crate::source::reach::Reach;
+
 /// Where the very first start begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -85,11 +87,15 @@ pub struct StreamConfig {
     #[arg(
         long,
         env = "WIKI_STREAM_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "https://stream.wikimedia.org/v2/stream/recentchange",
         value_parser = stream_url
     )]
     pub stream_url: String,
+    /// Hosts that a stream may come from without TLS, and from an address inside a network; besides this machine.
+    #[arg(long, env = "WIKI_STREAM_ALLOWED_HOSTS", value_name = "HOST,…", value_delimiter = ',')]
+    pub stream_allowed_hosts: Vec<String>,
     /// Where Wikimedia can reach you, for the User-Agent: an e-mail address or a page.
     #[arg(long, env = "WIKI_CONTACT", value_name = "CONTACT", default_value = "")]
     pub contact: String,
@@ -114,6 +120,18 @@ pub struct StreamConfig {
     /// Send the id back as received when resuming. It loses edits; for teaching and for the test that counts them.
     #[arg(long, env = "WIKI_NAIVE_RESUME", hide = true)]
     pub naive_resume: bool,
+}
+
+impl StreamConfig {
+    /// What is allowed of the stream's host.
+    ///
+    /// # Errors
+    /// A sentence, where the URL asks for more.
+    pub fn reach(&self) -> Result<Reach, String> {
+        let url = reqwest::Url::parse(&self.stream_url).map_err(|error| error.to_string())?;
+        let reach = Reach::of(&url, &self.stream_allowed_hosts);
+        reach.check(&url).map(|()| reach)
+    }
 }
 
 /// The changes that are kept, and the topics that they go to.
@@ -144,7 +162,7 @@ impl Config {
                 "--backoff-min-ms (or WIKI_BACKOFF_MIN_MS) cannot be above --backoff-max-ms".to_owned(),
             ));
         }
-        Ok(())
+        self.stream.reach().map(drop).map_err(Failure::Config)
     }
 
     /// The names of the streams in the URL.

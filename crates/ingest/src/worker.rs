@@ -135,8 +135,10 @@ impl<'a> Worker<'a> {
             output.commit(step.state())?;
         }
         let (url, runtime) = (&config.stream.stream_url, context.runtime.clone());
-        let source = Source::new(url, &config.stream.contact, config.limits(), &metrics.bytes, runtime)
-            .map_err(|sentence| TermEnd::Failed(Failure::Config(sentence)))?;
+        let failed = |sentence| TermEnd::Failed(Failure::Config(sentence));
+        let reach = config.stream.reach().map_err(failed)?;
+        let source = Source::new(url, &config.stream.contact, reach, config.limits(), &metrics.bytes, runtime)
+            .map_err(failed)?;
         let positions: BTreeMap<String, i64> =
             step.sources().iter().map(|source| (source.name(), source.time())).collect();
         tracing::info!(?positions, known_ids = step.window().len(), "acting replica of ingest");

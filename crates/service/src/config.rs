@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::{Failure, replica};
+use crate::{Failure, replica, text};
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -140,8 +140,11 @@ fn setting(option: &Arg, matches: &ArgMatches) -> Option<Setting> {
     Some(Setting { flag, variable, value: shown.collect::<Vec<_>>().join(","), origin })
 }
 
-/// Of `name=value` the name, of anything else nothing: addresses hold passwords.
+/// Of `name=value` the name, of a web address what names the place, of anything else nothing: addresses hold passwords.
 fn masked(value: &str) -> String {
+    if value.starts_with("http://") || value.starts_with("https://") {
+        return text::shown_url(value);
+    }
     let name = value.split_once('=').map(|(name, _)| name);
     let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '.');
     name.filter(is_name).map_or_else(|| "***".to_owned(), |name| format!("{name}=***"))
@@ -169,6 +172,7 @@ const PASSED_THROUGH: &str = "-X";
 #[must_use]
 pub fn explain(error: &clap::Error) -> Failure {
     let text = |kind: ContextKind| match error.get(kind) {
+        Some(ContextValue::String(value)) if value.contains("://") => Some(text::shown_url(value)),
         Some(ContextValue::String(value)) => Some(value.clone()),
         Some(ContextValue::Strings(values)) => Some(values.join(", ")),
         _ => None,

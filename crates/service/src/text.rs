@@ -46,6 +46,18 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_hidden(c) && c != '\n' && c != '\t')
 }
 
+/// A web address without what may be secret in it: user, password, query, fragment.
+#[must_use]
+pub fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (place, more) = rest.split_at(end);
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let more = if more.is_empty() { "" } else { "?***" };
+    format!("{scheme}://{host}{path}{more}")
+}
+
 /// At most so many characters; the rest is counted.
 #[must_use]
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
@@ -100,5 +112,17 @@ mod tests {
     fn a_long_text_is_cut_at_a_character() {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äöü… (2 more bytes)");
+    }
+
+    #[test]
+    fn a_shown_url_names_the_place_and_no_secret() {
+        for (url, shown) in [
+            ("https://stream.example/v2/stream/x", "https://stream.example/v2/stream/x"),
+            ("https://u:geheim@h:1/p?token=geheim#geheim", "https://h:1/p?***"),
+            ("http://h?geheim", "http://h?***"),
+            ("http://a:g@e@h/x#geheim", "http://h/x?***"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
     }
 }

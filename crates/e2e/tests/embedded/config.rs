@@ -32,3 +32,23 @@ fn a_value_that_is_refused_is_one_sentence() {
     assert_eq!((code, output.as_str()), (78, ""), "{errors}");
     assert!(errors.starts_with("wiki: --batch-rows (or WIKI_BATCH_ROWS) cannot be \"many\""), "{errors}");
 }
+
+#[test]
+fn no_secret_of_a_stream_url_is_shown() {
+    let url = "https://stream.example/v2/stream/x?token=hidden-three";
+    for arguments in [&["config", "--show", "ingest"][..], &["run", "ingest", "--help"], &["doctor", "--help"]] {
+        let (code, output, errors) =
+            Program::new("wiki").with(arguments.iter().copied()).set("WIKI_STREAM_URL", url).run(LIMIT);
+        assert_eq!(code, 0, "{arguments:?}: {errors}");
+        assert!(!format!("{output}{errors}").contains("hidden"), "{arguments:?}: {output}");
+        assert!(arguments[0] != "config" || output.contains("https://stream.example/v2/stream/x?***"), "{output}");
+    }
+    for url in ["https://me:hidden-four@stream.example/v2/stream/x", "gopher://stream.example/x?hidden-five"] {
+        let (code, output, errors) =
+            Program::new("wiki").with(["config", "ingest"]).set("WIKI_STREAM_URL", url).run(LIMIT);
+        assert_eq!(code, 78, "{errors}");
+        assert!(!format!("{output}{errors}").contains("hidden"), "{errors}");
+    }
+    let misplaced = Program::new("sink").with(["postgres://me:hidden-six@db/wikipedia"]).run(LIMIT);
+    assert!(misplaced.0 == 2 && !misplaced.2.contains("hidden"), "{misplaced:?}");
+}

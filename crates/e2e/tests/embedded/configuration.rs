@@ -29,6 +29,11 @@ fn an_unknown_value_is_named_with_what_is_accepted() {
     refused(&Program::new("ingest").with(["--start", "someday"]), 78, &["--start", "earliest"]);
     refused(&Program::new("ingest").with(["--partitions", "0"]), 78, &["--partitions", "1"]);
     refused(&Program::new("ingest").with(["--stream-url", "ftp://x"]), 78, &["WIKI_STREAM_URL", "http"]);
+    for url in
+        ["http://stream.example/v2/stream/x", "https://169.254.169.254/v2/stream/x", "https://[fd00::1]/v2/stream/x"]
+    {
+        refused(&Program::new("ingest").with(["--stream-url", url]), 78, &["WIKI_STREAM_ALLOWED_HOSTS"]);
+    }
     refused(&Program::new("simulator").with(["--rate", "0"]), 78, &["--rate", "max"]);
     refused(&Program::new("wiki").with(["demo", "--for", "soon"]), 78, &["--for", "30s"]);
 }

@@ -2,6 +2,7 @@
 
 pub mod framer;
 mod queue;
+pub mod reach;
 pub mod refusal;
 pub mod transport;
 
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::position::ResumeAt;
 use framer::Unreadable;
+use reach::Reach;
 use refusal::Refusal;
 use transport::{StreamFailure, Transport};
 
@@ -166,8 +168,15 @@ impl Source {
     ///
     /// # Errors
     /// One sentence where no client can be made.
-    pub fn new(url: &str, contact: &str, limits: Limits, bytes: &IntCounter, runtime: Handle) -> Result<Self, String> {
-        let transport = Transport::new(contact, limits, bytes.clone(), is_local(url))?;
+    pub fn new(
+        url: &str,
+        contact: &str,
+        reach: Reach,
+        limits: Limits,
+        bytes: &IntCounter,
+        runtime: Handle,
+    ) -> Result<Self, String> {
+        let transport = Transport::new(contact, limits, bytes.clone(), (!is_local(url)).then_some(reach))?;
         Ok(Self { url: url.to_owned(), transport, runtime })
     }
 

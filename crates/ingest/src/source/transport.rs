@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::framer::{Beside, Endless, Framer, Frames, MAX_ENDLESS_BYTES, Unreadable};
+use super::reach::Reach;
 use super::refusal::Refusal;
 use super::{End, EndReason, Limits};
 
@@ -141,11 +142,12 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A client with limits, and a User-Agent that tells whom to ask. For this machine no proxy is asked.
+    /// A client with limits, and a User-Agent that tells whom to ask. For this machine (`None`) no proxy is
+    /// asked.
     ///
     /// # Errors
     /// One sentence where the contact cannot stand in a header, or no client can be made.
-    pub fn new(contact: &str, limits: Limits, bytes: IntCounter, is_local: bool) -> Result<Self, String> {
+    pub fn new(contact: &str, limits: Limits, bytes: IntCounter, reach: Option<Reach>) -> Result<Self, String> {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let version = env!("CARGO_PKG_VERSION");
@@ -154,7 +156,10 @@ impl Transport {
             .parse()
             .map_err(|_| "--contact (or WIKI_CONTACT) cannot stand in a header: plain text, please".to_owned())?;
         let builder = reqwest::Client::builder();
-        let builder = if is_local { builder.no_proxy() } else { builder };
+        let builder = match reach {
+            Some(reach) => builder.dns_resolver(Arc::new(reach)),
+            None => builder.no_proxy(),
+        };
         let client = builder
             .default_headers(HeaderMap::from_iter([(USER_AGENT, agent)]))
             .connect_timeout(limits.connect)

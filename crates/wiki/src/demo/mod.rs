@@ -196,6 +196,8 @@ fn start_services(
     ingest_config.kafka = kafka.clone();
     ingest_config.raw.replication_factor = options.replication_factor;
     ingest_config.stream.stream_url = source.url();
+    // Who types a URL knows its host.
+    ingest_config.stream.stream_allowed_hosts = source.host().into_iter().collect();
     ingest_config.start = source.start();
     ingest_config.stream.contact.clone_from(&options.contact);
     let mut enricher_config: enricher::Config = defaults()?;

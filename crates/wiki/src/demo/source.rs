@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ingest::config::Start;
+use service::text::shown_url;
 use service::{CancellationToken, Failure, Service};
 use simulator::Simulator;
 use simulator::config::Rate;
@@ -62,7 +63,7 @@ impl Source {
             |url: &str, described: String| Self { url: url.to_owned(), described, start: Start::Now, simulator: None };
         match &options.source {
             SourceChoice::Live => Ok(outside(LIVE_URL, "live edits from Wikimedia".to_owned())),
-            SourceChoice::Url(url) => Ok(outside(url, format!("the stream at {url}"))),
+            SourceChoice::Url(url) => Ok(outside(url, format!("the stream at {}", shown_url(url)))),
             SourceChoice::Auto if is_reachable().await => Ok(outside(LIVE_URL, "live edits from Wikimedia".to_owned())),
             SourceChoice::Auto => {
                 Self::generated(options, parts, "generated, since Wikimedia's stream cannot be reached from here").await
@@ -100,6 +101,12 @@ impl Source {
 
     pub(crate) fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// The host of a URL that was given.
+    pub(crate) fn host(&self) -> Option<String> {
+        let url = reqwest::Url::parse(&self.url).ok()?;
+        Some(url.host_str()?.to_owned())
     }
 
     pub(crate) fn describe(&self) -> &str {

@@ -32,6 +32,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         env = "WIKI_STREAM_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "https://stream.wikimedia.org/v2/stream/recentchange"
     )]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
+use service::text::shown_url;
+
 use super::Finding;
 
 /// How long one answer may take.
@@ -20,7 +22,7 @@ pub(super) async fn look(url: &str) -> Vec<Finding> {
     let Ok(parsed) = Url::parse(url) else {
         return vec![Finding::bad(
             WHAT,
-            format!("{url} is no address; give https://… with --stream-url or WIKI_STREAM_URL"),
+            format!("{} is no address; give https://… with --stream-url or WIKI_STREAM_URL", shown_url(url)),
         )];
     };
     let host = parsed.host_str().unwrap_or_default().to_owned();
