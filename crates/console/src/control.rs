@@ -10,7 +10,8 @@ use serde::Deserialize;
 #[serde(rename_all = "snake_case", tag = "action", deny_unknown_fields)]
 pub enum Action {
     /// One sink more.
-    Add,
+    // With braces, so that unknown fields are refused here too.
+    Add {},
     /// End a sink in order.
     Stop {
         /// Its name.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Site;
 use super::pages::Place;
+use crate::control::Control;
 use crate::live::{Event, now_ms};
 
 /// How long a page waits before it comes again.
@@ -39,7 +40,7 @@ pub(super) async fn open(State(site): State<Site>, ConnectInfo(from): ConnectInf
     };
     // Heard from here on, so that nothing falls between the snapshot and the first event.
     let events = site.live.listen();
-    let ready = VecDeque::from([hello(&site), snapshot(&site)]);
+    let ready = VecDeque::from([hello(&site, token_for(site.control.as_ref(), from.ip())), snapshot(&site)]);
     let page = Page { site, events, ready, is_ended: false, _place: place };
     let stream = futures_util::stream::unfold(page, async |mut page| {
         let event = page.next().await?;
@@ -82,8 +83,12 @@ fn sse(event: &Event) -> SseEvent {
     if matches!(event.name, "group" | "rebalance") { sse.id(event.seq.to_string()) } else { sse }
 }
 
-fn hello(site: &Site) -> SseEvent {
-    let token = site.control.as_ref().map(|control| control.token.as_str());
+/// What lets a page control the pipeline: for this machine's pages only, wherever the server listens. Others may watch.
+fn token_for(control: Option<&Control>, address: IpAddr) -> Option<&str> {
+    control.filter(|_| address.to_canonical().is_loopback()).map(|control| control.token.as_str())
+}
+
+fn hello(site: &Site, token: Option<&str>) -> SseEvent {
     let run = site.live.run();
     let data = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -101,4 +106,32 @@ fn snapshot(site: &Site) -> SseEvent {
     let data = serde_json::to_string(&snapshot).unwrap_or_default();
     let data = format!("{{\"seq\":{},\"ts\":{},\"data\":{data}}}", snapshot.seq, snapshot.ts);
     SseEvent::default().event("snapshot").id(snapshot.seq.to_string()).data(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Action, Answer, Controls};
+    use std::pin::Pin;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Controls for Nothing {
+        fn act(&self, _: Action) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+            Box::pin(async { Ok(String::new()) })
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_machine_may_control() {
+        let control = Control { controls: Arc::new(Nothing), token: "secret".to_owned() };
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(token_for(Some(&control), address.parse().unwrap()), Some("secret"), "{address}");
+        }
+        for address in ["192.168.0.7", "10.0.0.1", "fe80::1", "2001:db8::1"] {
+            assert_eq!(token_for(Some(&control), address.parse().unwrap()), None, "{address}");
+        }
+        assert_eq!(token_for(None, [127, 0, 0, 1].into()), None);
+    }
 }

@@ -135,6 +135,8 @@ fn only_a_page_of_ours_may_change_the_demo() {
     assert_eq!(ask(&format!("{token}Origin: http://elsewhere.example\r\n"), kill), 403, "another site");
     assert_eq!(ask(&token, kill), 409, "there is no such sink");
     assert_eq!(ask(&token, "{\"action\":\"format_disk\"}"), 422, "no such action");
+    assert_eq!(ask(&token, "{\"action\":\"add\",\"x\":1}"), 422, "a field that is not known");
+    assert_eq!(ask(&format!("{token}Sec-Fetch-Site: cross-site\r\n"), kill), 403, "another site's page");
     wait_until("the sinks are there", LIMIT, || {
         http::get(address, "/api/state").is_some_and(|state| state.matches("\"state\":\"stable\"").count() >= 2)
     });

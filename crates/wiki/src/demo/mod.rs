@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Address of the page, health and metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
+    /// Names that the page answers to, besides addresses, localhost, and names inside a network.
+    #[arg(long, env = "WIKI_ALLOWED_HOSTS", value_name = "HOST,…", value_delimiter = ',')]
+    allowed_hosts: Vec<String>,
     /// End by itself after this long, such as 30s or 2m.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     run_for: Option<Duration>,
@@ -87,11 +90,12 @@ pub(crate) fn main(options: Options) -> Result<ExitCode, Failure> {
     let frame = ServiceConfig {
         http: options.http,
         log_format: LogFormat::Pretty,
-        allowed_hosts: Vec::new(),
+        allowed_hosts: options.allowed_hosts.clone(),
         replica: None,
         end_with_stdin: false,
     };
     telemetry::start("wiki", &frame, FILTER);
+    service::guard::answer_to(frame.allowed_hosts);
     let report = service::block_on(run(options))?;
     println!("\n{report}");
     Ok(if report.is_settled() { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -126,7 +126,7 @@ impl Sinks {
     /// Does what the page wishes.
     pub(crate) fn act(&mut self, action: Action) -> Answer {
         match action {
-            Action::Add => self.add(),
+            Action::Add {} => self.add(),
             Action::Stop { sink } => {
                 self.living(&sink)?.end();
                 Ok(format!("{sink} ends in order"))
