@@ -3,9 +3,11 @@
 SHELL := /bin/bash
 CARGO := cargo
 COMPOSE := docker compose -f docker-compose.yml
+SECONDS := 60
+BORDERS := $(notdir $(wildcard crates/borders/corpus/*))
 SECURE := $(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/secure.yml
 
-.PHONY: help setup build demo test test-fast chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
+.PHONY: help setup build demo test test-fast fuzz deny chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,16 @@ test: build ## Every test, and all they need: Java and Maven too, for Apache Kaf
 test-fast: build ## With cargo alone: unit and property tests, stories on the embedded broker but the longest; 4 minutes
 	RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 2)) $(CARGO) test --workspace --no-fail-fast --lib --bins \
 		--test board --test json_schema --test total --test claims --test embedded -- --skip long::
+
+fuzz: setup ## Look for bytes that break a border, SECONDS=60 each; needs nightly Rust and cargo-fuzz. BORDERS="frame edit" chooses
+	@for border in $(BORDERS); do \
+		mkdir -p "fuzz/corpus/$$border" && echo "== $$border" && \
+		$(CARGO) +nightly fuzz run --release "$$border" "fuzz/corpus/$$border" "crates/borders/corpus/$$border" -- \
+			-max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=512 -max_len=65536 || exit 1; \
+	done
+
+deny: ## Licences, duplicates and sources of packages; needs cargo-deny. `make check` holds licences and sources too
+	$(CARGO) deny --all-features check bans licenses sources
 
 chaos: build ## The long fault run on Apache Kafka, ten seeds; SEEDS="3 4" chooses
 	@./deploy/setup.sh tests

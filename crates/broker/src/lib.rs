@@ -83,6 +83,15 @@ impl Default for Config {
     }
 }
 
+/// Whether a request is read: what stands behind its header, as it comes over the network.
+#[must_use]
+pub fn reads(key: i16, version: i16, body: &[u8]) -> bool {
+    let Some(api) = frame::find(key, version) else { return false };
+    let mut bytes = bytes::Bytes::copy_from_slice(body);
+    frame::elements(api, version, body).is_some()
+        && kafka_protocol::messages::RequestKind::decode(api.key, &mut bytes, version).is_ok()
+}
+
 /// A running broker; it stops when dropped.
 #[derive(Debug)]
 pub struct Broker {

@@ -1,6 +1,6 @@
 //! Where a partition stands: which input comes next, which sequence number the next output has. Pure.
 
-use schema::record::EventHeaders;
+use schema::record::{EventHeaders, MOST_COUNTED};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +41,14 @@ struct Note {
 
 const FORM: u32 = 1;
 
+impl Note {
+    /// Whether it is of this form, and its numbers can be counted on from: others may commit too.
+    fn is_sound(&self) -> bool {
+        let counted = |number: i64| (0..=MOST_COUNTED).contains(&number);
+        self.v == FORM && counted(self.seq) && self.raw_seq.is_none_or(counted)
+    }
+}
+
 impl Position {
     /// Works out the position from what is durable: the last output, and the committed offset with its metadata.
     /// The further one counts. Without either, the input begins at its log's start, and the output's sequence continues at
@@ -57,7 +65,7 @@ impl Position {
             is_base: false,
         });
         let from_offset = committed.and_then(|(offset, metadata)| {
-            let note: Note = serde_json::from_str(metadata).ok().filter(|note: &Note| note.v == FORM)?;
+            let note: Note = serde_json::from_str(metadata).ok().filter(Note::is_sound)?;
             let Note { seq: next_seq, raw_seq: expected_raw_seq, base: is_base, .. } = note;
             Some(Self { next_input: offset, next_seq, expected_raw_seq, is_base })
         });

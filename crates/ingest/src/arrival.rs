@@ -153,7 +153,7 @@ impl Reader {
             topic: entry.topic.clone(),
             partition: entry.partition,
             offset: own.and(offset),
-            time_ms: entry.timestamp.map(|time| time - 1),
+            time_ms: entry.timestamp.map(|time| time.saturating_sub(1)),
         });
         self.previous = ids;
         place.unwrap_or_default()

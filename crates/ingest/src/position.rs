@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schema::gap::Edge;
+use schema::record::MOST_COUNTED;
 use schema::sse_id::{self, SourcePosition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -20,6 +21,8 @@ const MAX_METADATA_BYTES: usize = 4096;
 const IN_RECORD: &str = r#"{"v":1,"in_record":true}"#;
 /// How far ahead of the clock a log time may be.
 pub const AHEAD_MS: i64 = 300_000;
+/// Partitions of a topic: no cluster has more.
+const MOST_PARTITIONS: usize = 1_000_000;
 /// Ids of events with untrusted times that travel in the state.
 pub const MOST_ODD: usize = 64;
 
@@ -152,7 +155,23 @@ impl IngestState {
     /// Reads a state; `None` where it is not of this form.
     #[must_use]
     pub fn parse(metadata: &str) -> Option<Self> {
-        serde_json::from_str(metadata).ok().filter(|state: &Self| state.v == FORM)
+        serde_json::from_str(metadata).ok().filter(|state: &Self| state.v == FORM && state.is_sound())
+    }
+
+    /// Whether its numbers are ones that can be counted on from: others may write to where it stands.
+    fn is_sound(&self) -> bool {
+        let counted = |number: &i64| (0..=MOST_COUNTED).contains(number);
+        let is_time = |ms: i64| (-MOST_COUNTED..=MOST_COUNTED).contains(&ms);
+        let of_source = |source: &SourceState| {
+            let refused = source.refused.as_ref();
+            let of_events = source.last.iter().chain(refused.map(|(_, last)| last)).map(|last| last.ms);
+            let times = of_events.chain(source.t).chain(refused.map(|(t, _)| *t)).chain([source.start]);
+            times.chain(source.types_at).all(is_time)
+        };
+        self.seq.values().chain(self.needed.values()).flatten().all(counted)
+            && self.sources.iter().all(of_source)
+            && is_time(self.t)
+            && is_time(self.start)
     }
 
     /// The state as text.
@@ -257,7 +276,7 @@ fn slot<'a>(map: &'a mut BTreeMap<String, Vec<i64>>, topic: &str, partition: i32
         map.insert(topic.to_owned(), Vec::new());
     }
     let numbers = map.get_mut(topic)?;
-    if numbers.len() <= index {
+    if numbers.len() <= index && index < MOST_PARTITIONS {
         numbers.resize(index + 1, 0);
     }
     numbers.get_mut(index)

@@ -49,7 +49,7 @@ impl Edge {
     /// Whether an event at this offset stands right behind it: nothing can lie between.
     #[must_use]
     pub fn is_followed_by(&self, offset: Option<i64>) -> bool {
-        self.offset.is_some_and(|own| offset == Some(own + 1))
+        self.offset.and_then(|own| own.checked_add(1)).is_some_and(|next| offset == Some(next))
     }
 }
 
@@ -100,8 +100,10 @@ impl Gap {
     #[must_use]
     pub fn between(source_topic: &str, after: Edge, before: Edge, reason: GapReason) -> Self {
         let (from_ms, to_ms) = (after.time_ms, before.time_ms.max(after.time_ms.saturating_add(1)));
-        let counted =
-            after.offset.zip(before.offset).and_then(|(after, before)| u64::try_from(before - after - 1).ok());
+        let counted = after
+            .offset
+            .zip(before.offset)
+            .and_then(|(after, before)| u64::try_from(before.checked_sub(after)?.checked_sub(1)?).ok());
         let seconds = u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0).div_ceil(1000);
         Self {
             id: format!("{source_topic}:{from_ms}-{to_ms}"),

@@ -60,6 +60,9 @@ impl SeqBase {
     }
 }
 
+/// What no offset, no place in a sequence and no time reaches: whoever wrote more was not of this pipeline.
+pub const MOST_COUNTED: i64 = 1 << 62;
+
 /// A header, ready to be produced.
 pub type Header = (&'static str, String);
 
@@ -144,9 +147,9 @@ impl<'a> RawHeaders<'a> {
     pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
         Ok(Self {
             id: text(source, CE_ID)?.into(),
-            seq: number(source, SEQ)?,
+            seq: counted(source, SEQ)?,
             sse_id: text(source, SSE_ID)?.into(),
-            received_at_ms: number(source, RECEIVED_AT)?,
+            received_at_ms: counted(source, RECEIVED_AT)?,
             backfill: source.header(BACKFILL).is_some(),
             base: SeqBase::of(source),
         })
@@ -193,10 +196,10 @@ impl<'a> EventHeaders<'a> {
     pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
         Ok(Self {
             id: text(source, CE_ID)?.into(),
-            seq: number(source, SEQ)?,
-            raw_offset: number(source, RAW_OFFSET)?,
-            raw_seq: number(source, RAW_SEQ)?,
-            received_at_ms: number(source, RECEIVED_AT)?,
+            seq: counted(source, SEQ)?,
+            raw_offset: counted(source, RAW_OFFSET)?,
+            raw_seq: counted(source, RAW_SEQ)?,
+            received_at_ms: counted(source, RECEIVED_AT)?,
             base: SeqBase::of(source),
             mapping: if source.header(MAPPING).is_some() { number(source, MAPPING)? } else { 1 },
         })
@@ -207,6 +210,15 @@ fn text<'a>(source: &'a impl HeaderSource, name: &str) -> Result<&'a str, Reject
     let bytes =
         source.header(name).ok_or_else(|| Rejection::new(Reason::BadHeader, format!("header {name} is missing")))?;
     std::str::from_utf8(bytes).map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not UTF-8")))
+}
+
+/// A number that counts up from 0: an offset, a place in a sequence, a time.
+fn counted(source: &impl HeaderSource, name: &str) -> Result<i64, Rejection> {
+    let value = number(source, name)?;
+    if (0..=MOST_COUNTED).contains(&value) {
+        return Ok(value);
+    }
+    Err(Rejection::new(Reason::BadHeader, format!("header {name} is out of range")))
 }
 
 fn number<T: FromStr>(source: &impl HeaderSource, name: &str) -> Result<T, Rejection> {

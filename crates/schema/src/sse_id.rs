@@ -36,7 +36,7 @@ pub fn log_time(id: &[SourcePosition], source_topic: Option<&str>) -> Option<i64
             .filter_map(|entry| entry.timestamp)
             .max()
     };
-    times(source_topic).or_else(|| times(None)).map(|time| time - 1)
+    times(source_topic).or_else(|| times(None)).map(|time| time.saturating_sub(1))
 }
 
 /// A `Last-Event-ID` of these positions.

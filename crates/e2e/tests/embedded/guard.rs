@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may know of the workspace and of the packages that make it what it is.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("schema", &[]),
     ("service", &["axum", "prometheus", "tokio"]),
     ("kafka", &["schema", "service", "rdkafka", "prometheus", "tokio"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("console", &["schema", "service", "kafka", "axum", "prometheus", "tokio"]),
     ("simulator", &["schema", "service", "axum", "tokio"]),
     ("broker", &[]),
+    ("borders", &["schema", "service", "ingest", "enricher", "sink", "simulator", "broker"]),
     (
         "wiki",
         &[

@@ -16,6 +16,7 @@ mod doctor;
 mod growth;
 mod guard;
 mod guard_modules;
+mod guard_supply;
 mod http_limits;
 mod kill;
 mod page_api;
