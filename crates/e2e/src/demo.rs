@@ -64,6 +64,12 @@ impl Demo {
         groups::owners(&self.broker, &format!("{}wiki-sink", self.prefix), &format!("{}wikipedia-events", self.prefix))
     }
 
+    /// What is on its screen, and what it says beside it.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.output() + &self.process.errors()
+    }
+
     /// Ends it as Ctrl-C does, and reads its audit.
     pub fn end(mut self) {
         self.process.signal_group("INT");

@@ -34,7 +34,8 @@ impl Failure {
     /// Prints the sentence on stderr and gives the exit code.
     #[must_use]
     pub fn report(&self, name: &str) -> ExitCode {
-        eprintln!("{name}: {self}");
+        // A sentence may quote a name that others gave.
+        eprintln!("{name}: {}", crate::text::visible_lines(&self.to_string()));
         ExitCode::from(self.code())
     }
 }

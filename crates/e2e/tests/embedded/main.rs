@@ -17,6 +17,7 @@ mod growth;
 mod guard;
 mod guard_modules;
 mod guard_supply;
+mod hostile;
 mod http_limits;
 mod kill;
 mod page_api;
