@@ -105,7 +105,7 @@ pub struct StreamConfig {
     /// How far back the stream keeps events, in hours. A first start that asks for more and gets less is recorded as a gap.
     #[arg(long, env = "WIKI_STREAM_RETENTION_HOURS", value_name = "HOURS", default_value_t = 168)]
     pub stream_retention_hours: u32,
-    /// A connection without a byte for this long is cut, in milliseconds.
+    /// A connection without an event for this long is cut, in milliseconds.
     #[arg(long, env = "WIKI_STREAM_IDLE_MS", value_name = "MS", default_value_t = 45_000)]
     pub stream_idle_ms: u64,
     /// Longest time to connect, in milliseconds.

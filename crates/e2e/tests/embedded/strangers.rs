@@ -202,3 +202,30 @@ fn a_login_page_is_no_stream() {
             .is_some_and(|(ready, why)| !ready && why.contains("a login page, or another service"))
     });
 }
+
+#[test]
+fn comments_without_an_event_are_no_stream() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:ok\n\n";
+            let mut written = socket.write_all(head.as_bytes());
+            // A byte now and then, until the connection is cut.
+            while written.is_ok() {
+                std::thread::park_timeout(Duration::from_millis(50));
+                written = socket.write_all(b":\n\n");
+            }
+        }
+    });
+    let mut parts = Parts::with_simulator(&[]);
+    let url = format!("http://{address}/v2/stream/recentchange");
+    parts.ingest = ["--stream-url", &url, "--stream-idle-ms", "1000"].map(str::to_owned).to_vec();
+    let mut pipeline = Pipeline::start(&parts);
+    pipeline.start_service("ingest");
+    wait_until("the connection is cut, and ingest says why", LIMIT, || {
+        pipeline.logs("ingest").iter().any(|line| line["message"].as_str().unwrap().contains("sent no event for 1 s"))
+    });
+}

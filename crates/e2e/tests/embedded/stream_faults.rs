@@ -58,13 +58,13 @@ fn the_cut_after_the_lifetime_is_normal_and_loses_nothing() {
 fn the_last_events_of_a_stream_are_served_when_they_are_made() {
     let mut pipeline = started(&["--rate", "1000", "--edits", "4000"], &["--stream-idle-ms", "5000"]);
     pipeline.expect_exact(4000, LIMIT);
-    assert_eq!(sentences(&pipeline, "sent nothing for"), Vec::<String>::new());
+    assert_eq!(sentences(&pipeline, "sent no event for"), Vec::<String>::new());
 }
 
 #[test]
 fn a_silent_connection_is_cut_and_resumed() {
     let mut pipeline = started(&["--rate", "max", "--edits", "200", "--silent"], &["--stream-idle-ms", "700"]);
-    wait_until("the silence is noticed", LIMIT, || !sentences(&pipeline, "sent nothing for").is_empty());
+    wait_until("the silence is noticed", LIMIT, || !sentences(&pipeline, "sent no event for").is_empty());
     assert_eq!(http::request(pipeline.simulator, "PUT", "/faults", "{}").unwrap().0, 200);
     pipeline.expect_exact(200, LIMIT);
 }

@@ -52,8 +52,8 @@ pub enum StreamFailure {
     /// No connection.
     #[error("{0}")]
     Unreachable(String),
-    /// No byte for too long.
-    #[error("no byte for {0:?}")]
+    /// No byte, or no event, for too long.
+    #[error("no event for {0:?}")]
     Idle(Duration),
     /// The connection broke, or was cut by the server.
     #[error("{0}")]
@@ -92,7 +92,7 @@ impl StreamFailure {
             Self::Unreachable(why) => End::new(EndReason::Unreachable, format!("the stream cannot be reached: {why}")),
             Self::Idle(limit) => End::new(
                 EndReason::Idle,
-                format!("the stream sent nothing for {:.0} s, so the connection was cut", limit.as_secs_f64()),
+                format!("the stream sent no event for {:.0} s, so the connection was cut", limit.as_secs_f64()),
             ),
             Self::Broken(why) => End::new(
                 EndReason::ServerClose,
@@ -262,7 +262,8 @@ async fn pump(
     beside: mpsc::Sender<(u64, Unreadable)>,
 ) {
     let mut framer = Framer::new();
-    let mut event_begun = Instant::now();
+    // Both are taken when what came was handed on: a reader that is held up is no fault of the stream.
+    let (mut event_begun, mut last_event) = (Instant::now(), Instant::now());
     loop {
         let chunk = tokio::select! {
             chunk = timeout(idle, response.chunk()) => chunk,
@@ -275,17 +276,18 @@ async fn pump(
             Ok(Ok(None)) => return,
             Ok(Ok(Some(chunk))) => {
                 bytes.inc_by(chunk.len() as u64);
-                let pushed = framer.push(&chunk, &mut frames);
-                if !framer.is_inside() || frames.has_any() {
-                    event_begun = Instant::now();
-                }
-                match pushed {
+                let is_new = !framer.is_inside();
+                match framer.push(&chunk, &mut frames) {
                     Err(Endless) => Some(StreamFailure::Endless),
-                    Ok(()) if event_begun.elapsed() > EVENT_LIMIT => Some(StreamFailure::Dripping),
+                    Ok(()) if frames.has_any() => None,
+                    Ok(()) if !is_new && event_begun.elapsed() > EVENT_LIMIT => Some(StreamFailure::Dripping),
+                    // Comments alone are no stream of events.
+                    Ok(()) if !framer.is_inside() && last_event.elapsed() > idle => Some(StreamFailure::Idle(idle)),
                     Ok(()) => None,
                 }
             }
         };
+        let (has_event, is_inside) = (frames.has_any(), framer.is_inside());
         // In their order: the reader gets what lies between two events before it gets the second one.
         let mut events = Bytes::from(frames.events);
         let mut sent = 0;
@@ -299,6 +301,12 @@ async fn pump(
         }
         if !events.is_empty() && pieces.send(Ok(events)).await.is_err() {
             return;
+        }
+        if has_event {
+            last_event = Instant::now();
+        }
+        if has_event || !is_inside {
+            event_begun = Instant::now();
         }
         if let Some(failure) = failure {
             // Nobody listens: nobody needs to know.
