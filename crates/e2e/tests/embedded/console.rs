@@ -120,9 +120,12 @@ fn a_console_that_restarts_tells_the_same_past() {
     };
     let before = causes(&pipeline);
     pipeline.kill_and_restart("console");
+    // The words of the past are read one after the other: until then some are missing.
+    wait_until("the words alone tell the same past", LIMIT, || {
+        state(&pipeline, "/api/rebalances").is_some() && causes(&pipeline) == before
+    });
     settled(&pipeline, 2);
-    let after = causes(&pipeline);
-    assert_eq!(after, before, "what the words alone tell");
+    assert_eq!(causes(&pipeline), before, "and no other");
     let timeline = state(&pipeline, "/api/state").unwrap();
     assert!(!timeline.contains("disputed"), "{timeline}");
 }
