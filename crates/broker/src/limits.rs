@@ -1,4 +1,4 @@
-//! What the broker takes of its clients, whoever they are: bytes, time, connections, names. What goes past a bound is
+//! What the broker takes of any client: bytes, time, connections, names. What goes past a bound is
 //! refused with an error of the protocol where there is one, else its connection is closed; each is counted.
 //!
 //! With all of them reached at once the broker stays within 256 MiB beside the records that it was told to keep.

@@ -1,6 +1,6 @@
 //! Where a partition stands: which input comes next, which sequence number the next output has. Pure.
 
-use schema::record::{EventHeaders, MOST_COUNTED};
+use schema::record::{EventHeaders, is_counted};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -44,8 +44,7 @@ const FORM: u32 = 1;
 impl Note {
     /// Whether it is of this form, and its numbers can be counted on from: others may commit too.
     fn is_sound(&self) -> bool {
-        let counted = |number: i64| (0..=MOST_COUNTED).contains(&number);
-        self.v == FORM && counted(self.seq) && self.raw_seq.is_none_or(counted)
+        self.v == FORM && is_counted(self.seq) && self.raw_seq.is_none_or(is_counted)
     }
 }
 

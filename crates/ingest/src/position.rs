@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schema::gap::Edge;
-use schema::record::MOST_COUNTED;
+use schema::record::{MOST_COUNTED, is_counted};
 use schema::sse_id::{self, SourcePosition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -160,7 +160,6 @@ impl IngestState {
 
     /// Whether its numbers are ones that can be counted on from: others may write to where it stands.
     fn is_sound(&self) -> bool {
-        let counted = |number: &i64| (0..=MOST_COUNTED).contains(number);
         let is_time = |ms: i64| (-MOST_COUNTED..=MOST_COUNTED).contains(&ms);
         let of_source = |source: &SourceState| {
             let refused = source.refused.as_ref();
@@ -168,7 +167,7 @@ impl IngestState {
             let times = of_events.chain(source.t).chain(refused.map(|(t, _)| *t)).chain([source.start]);
             times.chain(source.types_at).all(is_time)
         };
-        self.seq.values().chain(self.needed.values()).flatten().all(counted)
+        self.seq.values().chain(self.needed.values()).flatten().all(|number| is_counted(*number))
             && self.sources.iter().all(of_source)
             && is_time(self.t)
             && is_time(self.start)

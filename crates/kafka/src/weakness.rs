@@ -1,6 +1,6 @@
 //! Settings by which strangers on the way can read or change what is sent: allowed, and said.
 
-use std::net::IpAddr;
+use service::local::is_local_host;
 
 /// The last value of a setting, in small letters.
 fn value(settings: &[(&str, &str)], names: &[&str]) -> Option<String> {
@@ -14,9 +14,7 @@ fn are_here(servers: &str) -> bool {
         let host = server.trim().rsplit_once(':').map_or(server, |(host, _)| host);
         host.trim_matches(['[', ']']).to_owned()
     };
-    servers.split(',').map(host).all(|host| {
-        host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
-    })
+    servers.split(',').map(host).all(|host| is_local_host(&host))
 }
 
 /// What is weak in these settings, a sentence each, without a value that is secret.

@@ -60,8 +60,14 @@ impl SeqBase {
     }
 }
 
-/// What no offset, no place in a sequence and no time reaches: whoever wrote more was not of this pipeline.
+/// No offset, no place in a sequence and no time reaches this: a larger number was not written by this pipeline.
 pub const MOST_COUNTED: i64 = 1 << 62;
+
+/// Whether a number counts up from 0, and can be counted on from.
+#[must_use]
+pub const fn is_counted(number: i64) -> bool {
+    0 <= number && number <= MOST_COUNTED
+}
 
 /// A header, ready to be produced.
 pub type Header = (&'static str, String);
@@ -215,7 +221,7 @@ fn text<'a>(source: &'a impl HeaderSource, name: &str) -> Result<&'a str, Reject
 /// A number that counts up from 0: an offset, a place in a sequence, a time.
 fn counted(source: &impl HeaderSource, name: &str) -> Result<i64, Rejection> {
     let value = number(source, name)?;
-    if (0..=MOST_COUNTED).contains(&value) {
+    if is_counted(value) {
         return Ok(value);
     }
     Err(Rejection::new(Reason::BadHeader, format!("header {name} is out of range")))

@@ -1,4 +1,4 @@
-//! Whether a URL names this machine: no proxy of the environment is asked for it.
+//! Whether a URL or a host names this machine: no proxy of the environment is asked for it, and nothing is read on the way.
 
 use std::net::IpAddr;
 
@@ -12,6 +12,12 @@ pub fn is_local(url: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host_and_port.split(':').next().unwrap_or_default(),
     };
+    is_local_host(host)
+}
+
+/// Whether a host is `localhost` or a loopback address; an address of version 6 stands without brackets.
+#[must_use]
+pub fn is_local_host(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

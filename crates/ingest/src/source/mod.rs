@@ -12,7 +12,6 @@ use std::time::Duration;
 use eventsource_client::{Client as _, ClientBuilder, Error as SseError, ReconnectOptions, SSE};
 use futures_util::StreamExt as _;
 use prometheus::IntCounter;
-use service::local::is_local;
 use service::text::{cut, visible};
 use tokio::runtime::Handle;
 
@@ -176,7 +175,7 @@ impl Source {
         bytes: &IntCounter,
         runtime: Handle,
     ) -> Result<Self, String> {
-        let transport = Transport::new(contact, limits, bytes.clone(), (!is_local(url)).then_some(reach))?;
+        let transport = Transport::new(contact, limits, bytes.clone(), reach)?;
         Ok(Self { url: url.to_owned(), transport, runtime })
     }
 

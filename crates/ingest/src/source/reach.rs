@@ -7,12 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use service::local::is_local_host;
 
 /// What is allowed of the host of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
     host: String,
-    is_free: bool,
+    is_here: bool,
+    is_listed: bool,
 }
 
 impl Reach {
@@ -20,10 +22,19 @@ impl Reach {
     #[must_use]
     pub fn of(url: &Url, listed: &[String]) -> Self {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
-        let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-        let is_free =
-            is_here || listed.iter().any(|listed| listed.trim_matches(['[', ']']).eq_ignore_ascii_case(&host));
-        Self { host, is_free }
+        let is_here = is_local_host(&host);
+        let is_listed = listed.iter().any(|listed| listed.trim_matches(['[', ']']).eq_ignore_ascii_case(&host));
+        Self { host, is_here, is_listed }
+    }
+
+    /// Whether the host is this machine.
+    #[must_use]
+    pub const fn is_here(&self) -> bool {
+        self.is_here
+    }
+
+    const fn is_free(&self) -> bool {
+        self.is_here || self.is_listed
     }
 
     /// Whether the URL itself may be asked.
@@ -32,7 +43,7 @@ impl Reach {
     /// A sentence.
     pub fn check(&self, url: &Url) -> Result<(), String> {
         let host = &self.host;
-        if self.is_free {
+        if self.is_free() {
             return Ok(());
         }
         if url.scheme() != "https" {
@@ -49,7 +60,7 @@ impl Reach {
     /// Of the addresses that a name has, those that may be connected to.
     fn allowed(&self, name: &str, addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
         // Another name than the stream's is a proxy's, which the operator chose.
-        let is_any = self.is_free || !name.eq_ignore_ascii_case(&self.host);
+        let is_any = self.is_free() || !name.eq_ignore_ascii_case(&self.host);
         let allowed: Vec<SocketAddr> = addresses.filter(|address| is_any || is_public(address.ip())).collect();
         if allowed.is_empty() { Err(private(name)) } else { Ok(allowed) }
     }

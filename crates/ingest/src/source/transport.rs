@@ -142,12 +142,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A client with limits, and a User-Agent that tells whom to ask. For this machine (`None`) no proxy is
-    /// asked.
+    /// A client with limits, and a User-Agent that names whom to ask. For this machine no proxy is asked.
     ///
     /// # Errors
     /// One sentence where the contact cannot stand in a header, or no client can be made.
-    pub fn new(contact: &str, limits: Limits, bytes: IntCounter, reach: Option<Reach>) -> Result<Self, String> {
+    pub fn new(contact: &str, limits: Limits, bytes: IntCounter, reach: Reach) -> Result<Self, String> {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let version = env!("CARGO_PKG_VERSION");
@@ -156,10 +155,7 @@ impl Transport {
             .parse()
             .map_err(|_| "--contact (or WIKI_CONTACT) cannot stand in a header: plain text, please".to_owned())?;
         let builder = reqwest::Client::builder();
-        let builder = match reach {
-            Some(reach) => builder.dns_resolver(Arc::new(reach)),
-            None => builder.no_proxy(),
-        };
+        let builder = if reach.is_here() { builder.no_proxy() } else { builder.dns_resolver(Arc::new(reach)) };
         let client = builder
             .default_headers(HeaderMap::from_iter([(USER_AGENT, agent)]))
             .connect_timeout(limits.connect)
@@ -276,18 +272,20 @@ async fn pump(
             Ok(Ok(None)) => return,
             Ok(Ok(Some(chunk))) => {
                 bytes.inc_by(chunk.len() as u64);
-                let is_new = !framer.is_inside();
+                if !framer.is_inside() {
+                    event_begun = Instant::now();
+                }
                 match framer.push(&chunk, &mut frames) {
                     Err(Endless) => Some(StreamFailure::Endless),
                     Ok(()) if frames.has_any() => None,
-                    Ok(()) if !is_new && event_begun.elapsed() > EVENT_LIMIT => Some(StreamFailure::Dripping),
+                    Ok(()) if event_begun.elapsed() > EVENT_LIMIT => Some(StreamFailure::Dripping),
                     // Comments alone are no stream of events.
                     Ok(()) if !framer.is_inside() && last_event.elapsed() > idle => Some(StreamFailure::Idle(idle)),
                     Ok(()) => None,
                 }
             }
         };
-        let (has_event, is_inside) = (frames.has_any(), framer.is_inside());
+        let has_event = frames.has_any();
         // In their order: the reader gets what lies between two events before it gets the second one.
         let mut events = Bytes::from(frames.events);
         let mut sent = 0;
@@ -303,10 +301,7 @@ async fn pump(
             return;
         }
         if has_event {
-            last_event = Instant::now();
-        }
-        if has_event || !is_inside {
-            event_begun = Instant::now();
+            (event_begun, last_event) = (Instant::now(), Instant::now());
         }
         if let Some(failure) = failure {
             // Nobody listens: nobody needs to know.

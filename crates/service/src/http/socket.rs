@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::phase::Phase;
 use crate::limits::Times;
 
-/// Reads end with an error where a request does not come in time, writes where nobody takes them.
+/// A read fails where a request does not come in time, a write where the client does not take it.
 #[derive(Debug)]
 pub(super) struct TimedSocket<S> {
     socket: S,

@@ -7,6 +7,7 @@ use openssl::ssl::{SslConnector, SslMethod};
 use postgres::Config;
 use postgres::config::{Host, SslMode};
 use postgres_openssl::MakeTlsConnector;
+use service::local::is_local_host;
 
 const NAME: &str = "sslmode=";
 
@@ -54,12 +55,12 @@ pub(super) fn is_in_clear(config: &Config) -> bool {
 }
 
 fn is_here(config: &Config) -> bool {
-    let is_loopback = |address: &IpAddr| address.to_canonical().is_loopback();
     let here = |host: &Host| match host {
-        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address| is_loopback(&address)),
+        Host::Tcp(name) => is_local_host(name),
         Host::Unix(_) => true,
     };
-    config.get_hosts().iter().all(here)
+    // An address stands in the name's place where both are given.
+    config.get_hosts().iter().all(here) && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
 }
 
 /// What checks the server's certificate.
@@ -98,6 +99,8 @@ mod tests {
             ("host=db user=u password=p", SslMode::Require, false),
             ("postgres://u:p@localhost/d", SslMode::Prefer, false),
             ("postgres://u:p@[::1]/d", SslMode::Prefer, false),
+            ("host=localhost hostaddr=10.1.2.3 user=u password=p", SslMode::Require, false),
+            ("host=localhost hostaddr=127.0.0.1 user=u password=p", SslMode::Prefer, false),
             ("host=/run/postgresql user=u", SslMode::Prefer, false),
             ("postgres://u:p@db/d?sslmode=prefer", SslMode::Prefer, true),
             ("postgres://u:p@db/d?connect_timeout=5&sslmode=disable", SslMode::Disable, true),
