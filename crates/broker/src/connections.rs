@@ -56,10 +56,6 @@ impl Connections {
         }
     }
 
-    pub(crate) fn is_busy(&self, number: u64) -> bool {
-        self.held().get(&number).is_some_and(|held| held.idle_since.is_none())
-    }
-
     pub(crate) fn close(&self, number: u64) {
         self.held().remove(&number);
     }

@@ -113,11 +113,6 @@ impl Broker {
         self.server.address()
     }
 
-    /// How often its clients went past each of its limits, by a short name of it.
-    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.server.refused()
-    }
-
     /// Closes every connection and ends the threads.
     pub fn stop(&self) {
         self.server.stop();

@@ -118,11 +118,6 @@ impl Counts {
         self.add(refused);
         refused.error()
     }
-
-    /// Every bound with its count.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        LABELS.into_iter().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
-    }
 }
 
 #[cfg(test)]
@@ -134,7 +129,8 @@ mod tests {
         let counts = Counts::default();
         counts.add(Refused::OpenTransactions);
         assert_eq!(counts.refuse(Refused::Groups), ResponseError::GroupMaxSizeReached);
-        let met: Vec<_> = counts.all().filter(|(_, times)| *times > 0).collect();
+        let all = LABELS.into_iter().zip(counts.0.iter().map(|count| count.load(Ordering::Relaxed)));
+        let met: Vec<_> = all.filter(|(_, times)| *times > 0).collect();
         assert_eq!(met, [("groups", 1), ("open_transactions", 1)]);
     }
 }

@@ -60,10 +60,6 @@ impl Server {
         self.shared.address
     }
 
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.shared.refused.all()
-    }
-
     pub(crate) fn stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.wake();
@@ -209,17 +205,15 @@ impl<'a> Connection<'a> {
 
     fn room(&self, bytes: usize) -> io::Result<Room<'a>> {
         let room = self.shared.work.room(bytes, &self.socket, &self.shared.refused);
+        let no_room = || io::Error::new(io::ErrorKind::OutOfMemory, "there is no room for its request or answer");
         room.ok_or_else(no_room)
     }
 
     fn count(&self, error: &io::Error) {
-        let is_busy = self.connections.is_busy(self.number);
         match error.kind() {
             io::ErrorKind::InvalidData => self.shared.refused.add(Refused::Frame),
-            // A frame that did not end.
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if is_busy => {
-                self.shared.refused.add(Refused::FrameTime)
-            }
+            // Only a frame that has begun has a time.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.shared.refused.add(Refused::FrameTime),
             _ => {}
         }
     }
@@ -238,10 +232,6 @@ struct Asked {
 
 fn malformed(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
-}
-
-fn no_room() -> io::Error {
-    io::Error::new(io::ErrorKind::OutOfMemory, "there is no room for its request or answer")
 }
 
 impl<'a> Connection<'a> {

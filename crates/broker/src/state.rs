@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use kafka_protocol::ResponseError;
+
 use crate::Config;
 use crate::catalog::Topics;
 use crate::group::Groups;
-use crate::limits::Counts;
+use crate::limits::{self, Counts, Refused};
 use crate::transactions::Transactions;
 use crate::work::Work;
 
@@ -32,6 +34,14 @@ pub(crate) struct State {
     pub(crate) transactions: Transactions,
     pub(crate) groups: Groups,
     pub(crate) stopping: bool,
+}
+
+impl State {
+    /// Whether offsets may be kept, committed or held by transactions.
+    pub(crate) fn check_offsets(&self, refused: &Counts) -> Result<(), ResponseError> {
+        let kept = self.groups.offsets.bytes() + self.transactions.held_bytes();
+        if kept < limits::OFFSETS_BYTES { Ok(()) } else { Err(refused.refuse(Refused::Offsets)) }
+    }
 }
 
 impl Shared {

@@ -105,6 +105,9 @@ impl Groups {
                 return Err(refused.refuse(Refused::Groups));
             }
         }
+        if bytes == 0 {
+            return Ok(());
+        }
         let of_group = self.by_id.get(id).map_or(0, Group::bytes);
         let in_all: usize = self.by_id.values().map(Group::bytes).sum();
         if of_group + bytes > limits::GROUP_BYTES || in_all + bytes > limits::GROUPS_BYTES {
@@ -174,5 +177,21 @@ impl Groups {
             };
         }
         moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_at_its_bound_takes_no_more_and_keeps_what_it_has() {
+        let (mut groups, refused) = (Groups::default(), Counts::default());
+        let id = StrBytes::from_static_str("large");
+        assert!(groups.admits(&id, limits::GROUP_BYTES, &refused).is_ok());
+        let name = StrBytes::from_string("x".repeat(limits::GROUP_BYTES));
+        groups.classic(&id).unwrap().pending.insert(name, Instant::now());
+        assert_eq!(groups.admits(&id, 1, &refused), Err(ResponseError::GroupMaxSizeReached));
+        assert_eq!(groups.admits(&id, 0, &refused), Ok(()), "a heartbeat or a commit of a member that is there");
     }
 }

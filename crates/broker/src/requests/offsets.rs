@@ -13,7 +13,6 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::group::MemberClaim;
 use crate::group::offsets::CommittedOffset;
-use crate::limits::{self, Refused};
 use crate::state::{Shared, State};
 
 /// Longest metadata of a committed offset, in bytes, as Kafka's default.
@@ -29,10 +28,7 @@ pub(crate) fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCom
         state.groups.check_claim(&request.group_id, &claim)
     };
     let checked = checked.and_then(|()| state.groups.admits(&request.group_id, 0, &shared.refused));
-    let checked = checked.and_then(|()| {
-        let kept = state.groups.offsets.bytes() + state.transactions.held_bytes();
-        if kept < limits::OFFSETS_BYTES { Ok(()) } else { Err(shared.refused.refuse(Refused::Offsets)) }
-    });
+    let checked = checked.and_then(|()| state.check_offsets(&shared.refused));
     let mut topics = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();

@@ -72,16 +72,10 @@ fn check_new(state: &State, request: &InitProducerIdRequest, refused: &Counts) -
     Ok(())
 }
 
-/// Whether open transactions may hold more.
-fn check_held(state: &State, refused: &Counts) -> Result<(), ResponseError> {
-    let kept = state.groups.offsets.bytes() + state.transactions.held_bytes();
-    if kept < limits::OFFSETS_BYTES { Ok(()) } else { Err(refused.refuse(Refused::Offsets)) }
-}
-
 /// Adds partitions to the open transaction, and opens it.
 pub(crate) fn add_partitions(shared: &Shared, request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
     let mut state = shared.lock();
-    let held = check_held(&state, &shared.refused);
+    let held = state.check_offsets(&shared.refused);
     let State { topics, transactions, .. } = &mut *state;
     let transaction = transactions.of(
         &request.v3_and_below_transactional_id,
@@ -118,7 +112,7 @@ pub(crate) fn add_partitions(shared: &Shared, request: AddPartitionsToTxnRequest
 /// Adds a group's offsets to the open transaction, and opens it.
 pub(crate) fn add_offsets(shared: &Shared, request: &AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
     let mut state = shared.lock();
-    let held = check_held(&state, &shared.refused);
+    let held = state.check_offsets(&shared.refused);
     let result = state.transactions.of(&request.transactional_id, request.producer_id, request.producer_epoch);
     let code = match result.and_then(|transaction| held.map(|()| transaction)) {
         Ok(transaction) => {
@@ -133,7 +127,7 @@ pub(crate) fn add_offsets(shared: &Shared, request: &AddOffsetsToTxnRequest) -> 
 /// Holds a group's offsets until the transaction ends; the member must be of the group's present generation.
 pub(crate) fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let mut state = shared.lock();
-    let held = check_held(&state, &shared.refused);
+    let held = state.check_offsets(&shared.refused);
     let State { transactions, groups, .. } = &mut *state;
     let claim = MemberClaim { member: &request.member_id, epoch: request.generation_id };
     let checked = groups.check_claim(&request.group_id, &claim);
