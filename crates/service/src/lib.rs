@@ -33,6 +33,7 @@
 //! | [`shutdown`] | signals, the limit |
 //! | [`admin`] | `/livez`, `/readyz`, `/health`, `/metrics` |
 //! | [`http`], [`limits`] | the HTTP server, and the bounds that it keeps its clients to |
+//! | [`per_address`] | streams that stay open, counted by address |
 //! | [`healthcheck`] | the container's health check |
 
 pub mod admin;
@@ -45,6 +46,7 @@ pub mod http;
 pub mod limits;
 pub mod local;
 pub mod metrics;
+pub mod per_address;
 pub mod replica;
 pub mod shutdown;
 pub mod tasks;

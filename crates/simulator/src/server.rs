@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -15,6 +15,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
 use service::limits::{Limits, Times};
+use service::per_address::PerAddress;
 use service::{Failure, Service, http};
 use tokio::net::TcpListener;
 
@@ -57,7 +58,7 @@ pub struct Simulator {
 struct App {
     shared: Arc<Shared>,
     limit: usize,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: PerAddress,
     /// Connections so far.
     taken: Arc<AtomicU64>,
 }
@@ -92,8 +93,12 @@ impl Simulator {
         let shutdown = service.shutdown.clone();
         let shared = Arc::new(Shared::new(log, config.faults.clone(), interval.is_none(), shutdown.clone()));
         let address = listener.local_addr().map_err(|error| Failure::Runtime(error.to_string()))?;
-        let app =
-            App { shared: Arc::clone(&shared), limit: config.connections, open: Arc::default(), taken: Arc::default() };
+        let app = App {
+            shared: Arc::clone(&shared),
+            limit: config.connections,
+            open: PerAddress::default(),
+            taken: Arc::default(),
+        };
         let routes = Router::new()
             .route("/v2/stream/{streams}", get(stream_route))
             .route("/served", get(served))
@@ -178,7 +183,7 @@ async fn stream_route(
     if let Err(refusal) = request::check_agent(&headers) {
         return refusal.response(&uri.to_string());
     }
-    let Some(place) = Place::take(&app, peer.ip()) else {
+    let Ok(place) = app.open.take(peer.ip(), usize::MAX, app.limit) else {
         return Refusal::too_many().response(&uri.to_string());
     };
     let connection = app.taken.fetch_add(1, Ordering::Relaxed);
@@ -234,32 +239,6 @@ impl App {
             response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         Some(response)
-    }
-}
-
-/// One of the connections that an address may hold.
-struct Place {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Place {
-    fn take(app: &App, address: IpAddr) -> Option<Self> {
-        let mut open = app.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = open.entry(address).or_default();
-        if *held >= app.limit {
-            return None;
-        }
-        *held += 1;
-        Some(Self { open: Arc::clone(&app.open), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(held) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.address) {
-            *held -= 1;
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Makes the sinks' tables, so that no service has to know their owner's password.
 
 use service::Failure;
-use sink::writers::postgres::Postgres;
 use sink::writers::postgres::connection::DatabaseConfig;
+use sink::writers::postgres::migrate;
 
 use crate::out::line;
 
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 pub(crate) fn main(arguments: &Arguments) -> Result<(), Failure> {
     let owner = arguments.database.owner()?;
     let role = owner.map_or_else(|| arguments.database.target(), Ok)?;
-    Postgres::owned(role.clone()).migrate().map_err(|error| Failure::Unavailable(error.to_string()))?;
+    migrate(&role).map_err(|error| Failure::Unavailable(error.to_string()))?;
     line(format!("the tables are up to date: {}", role.name()));
     Ok(())
 }

@@ -11,11 +11,11 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use service::per_address::Place;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Site;
-use super::pages::Place;
 use crate::control::Control;
 use crate::live::{Event, now_ms};
 

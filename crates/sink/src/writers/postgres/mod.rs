@@ -73,51 +73,15 @@ impl Postgres {
         Ok(Self { target, owner, client: None })
     }
 
-    /// The database as one role, which makes the tables.
-    #[must_use]
-    pub const fn owned(owner: Target) -> Self {
-        Self { target: owner, owner: None, client: None }
-    }
-
-    /// Makes the tables, or brings them up to date, as their owner.
-    ///
-    /// # Errors
-    /// What the database said.
-    pub fn migrate(&self) -> Result<(), WriteError> {
-        let role = self.owner.as_ref().unwrap_or(&self.target);
-        let mut owner = role.connect().map_err(|error| cannot(role, error))?;
-        self.make_tables(&mut owner)
-    }
-
     /// Connects and sees to it that the tables are there.
     fn connect(&self) -> Result<Client, WriteError> {
         let mut client = self.target.connect_limited().map_err(|error| cannot(&self.target, error))?;
         if migrations::standing(&mut client).map_err(failed("read the version of the tables"))? != Standing::Current {
             let owner = self.owner.as_ref().map(|role| role.connect().map_err(|error| cannot(role, error)));
             let mut owner = owner.transpose()?;
-            self.make_tables(owner.as_mut().unwrap_or(&mut client))?;
+            make_tables(&self.target, owner.as_mut().unwrap_or(&mut client))?;
         }
         Ok(client)
-    }
-
-    fn make_tables(&self, owner: &mut Client) -> Result<(), WriteError> {
-        let made = migrations::migrate(owner).and_then(|()| migrations::standing(owner));
-        match made {
-            Ok(Standing::Current) => Ok(()),
-            Ok(Standing::Behind(_)) => Err(WriteError::Stop("the tables could not be made".to_owned())),
-            Ok(Standing::Newer(version)) => Err(WriteError::Stop(format!(
-                "the tables in {} are of version {version}, made by a newer program: run that one",
-                self.target.name()
-            ))),
-            Err(error) if is_pooled(&error) => Err(WriteError::Stop(POOLED.to_owned())),
-            Err(error) if judge(&error) == Verdict::Stop => Err(WriteError::Stop(format!(
-                "the tables are not there, and this role may not make them in {}: {}; name one that may with \
-                 WIKI_DATABASE_OWNER_URL",
-                self.target.name(),
-                sentence(&error)
-            ))),
-            Err(error) => Err(failed("make the tables")(error)),
-        }
     }
 
     /// Runs `work` in a transaction. Whatever goes wrong leaves nothing behind, and a connection in doubt is dropped.
@@ -144,6 +108,35 @@ impl Postgres {
             self.client = Some(client);
         }
         done
+    }
+}
+
+/// Makes the tables, or brings them up to date, as this role.
+///
+/// # Errors
+/// What the database said.
+pub fn migrate(owner: &Target) -> Result<(), WriteError> {
+    let mut client = owner.connect().map_err(|error| cannot(owner, error))?;
+    make_tables(owner, &mut client)
+}
+
+fn make_tables(target: &Target, owner: &mut Client) -> Result<(), WriteError> {
+    let made = migrations::migrate(owner).and_then(|()| migrations::standing(owner));
+    match made {
+        Ok(Standing::Current) => Ok(()),
+        Ok(Standing::Behind(_)) => Err(WriteError::Stop("the tables could not be made".to_owned())),
+        Ok(Standing::Newer(version)) => Err(WriteError::Stop(format!(
+            "the tables in {} are of version {version}, made by a newer program: run that one",
+            target.name()
+        ))),
+        Err(error) if is_pooled(&error) => Err(WriteError::Stop(POOLED.to_owned())),
+        Err(error) if judge(&error) == Verdict::Stop => Err(WriteError::Stop(format!(
+            "the tables are not there, and this role may not make them in {}: {}; name one that may with \
+             WIKI_DATABASE_OWNER_URL",
+            target.name(),
+            sentence(&error)
+        ))),
+        Err(error) => Err(failed("make the tables")(error)),
     }
 }
 
