@@ -48,6 +48,8 @@ mod work;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use limits::LABELS as LIMITS;
+
 /// Said at every start, because it is easy to forget.
 pub const NOTICE: &str = "Embedded development broker: one node, in memory, loopback only, not Apache Kafka. Topics, offsets and \
      transactions are lost when it stops; oldest records are dropped past the cap. Exactly-once holds across \
@@ -111,6 +113,12 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// How often clients were refused, by limit, in the order of [`LIMITS`].
+    #[must_use]
+    pub fn refused(&self) -> Vec<u64> {
+        self.server.refused()
     }
 
     /// Closes every connection and ends the threads.

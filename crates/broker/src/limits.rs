@@ -69,8 +69,9 @@ pub(crate) enum Refused {
     OpenTransactions,
 }
 
-/// Labels, in the order of [`Refused`].
-const LABELS: [&str; 13] = [
+/// The names of the limits in the log and in metrics.
+// In the order of `Refused`.
+pub const LABELS: [&str; 13] = [
     "connections",
     "frame",
     "frame_time",
@@ -103,12 +104,16 @@ impl Refused {
 pub(crate) struct Counts([AtomicU64; LABELS.len()]);
 
 impl Counts {
+    /// In the order of [`LABELS`].
+    pub(crate) fn met(&self) -> Vec<u64> {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// Counts one, and says it in the log: the first, the tenth, the hundredth, ….
     pub(crate) fn add(&self, refused: Refused) {
-        let Some(count) = self.0.get(refused as usize) else { return };
-        let times = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let (Some(met), Some(limit)) = (self.0.get(refused as usize), LABELS.get(refused as usize)) else { return };
+        let times = met.fetch_add(1, Ordering::Relaxed) + 1;
         if 10_u64.pow(times.ilog10()) == times {
-            let limit = LABELS.get(refused as usize).copied().unwrap_or_default();
             tracing::warn!(limit, times, "a client went past a limit of this broker and was refused");
         }
     }
@@ -129,7 +134,7 @@ mod tests {
         let counts = Counts::default();
         counts.add(Refused::OpenTransactions);
         assert_eq!(counts.refuse(Refused::Groups), ResponseError::GroupMaxSizeReached);
-        let all = LABELS.into_iter().zip(counts.0.iter().map(|count| count.load(Ordering::Relaxed)));
+        let all = LABELS.into_iter().zip(counts.met());
         let met: Vec<_> = all.filter(|(_, times)| *times > 0).collect();
         assert_eq!(met, [("groups", 1), ("open_transactions", 1)]);
     }

@@ -60,6 +60,10 @@ impl Server {
         self.shared.address
     }
 
+    pub(crate) fn refused(&self) -> Vec<u64> {
+        self.shared.refused.met()
+    }
+
     pub(crate) fn stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.wake();

@@ -59,8 +59,13 @@ type Registers = fn(&Metrics);
 
 /// The whole page.
 pub(crate) fn metrics() -> String {
-    let services: [(&str, Registers); 4] =
-        [("ingest", of_ingest), ("enricher", of_enricher), ("sink", of_sink), ("console", of_console)];
+    let services: [(&str, Registers); 5] = [
+        ("ingest", of_ingest),
+        ("enricher", of_enricher),
+        ("sink", of_sink),
+        ("console", of_console),
+        ("console of the demo, for its embedded broker", of_broker),
+    ];
     let common: BTreeSet<Described> = {
         let metrics = Metrics::new("any");
         drop(Kafka::new(KafkaConfig::at(""), &metrics));
@@ -98,6 +103,10 @@ fn of_sink(metrics: &Metrics) {
 
 fn of_console(metrics: &Metrics) {
     drop(console::metrics::ConsoleMetrics::new(metrics, &[]));
+}
+
+fn of_broker(metrics: &Metrics) {
+    drop(crate::demo::BrokerMetrics::new(metrics));
 }
 
 fn section(page: &mut String, name: &str, metrics: &BTreeSet<Described>) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::pipeline::start_simulator;
 use e2e::process::{Process, Program};
-use e2e::{checker, schedule, wait_until};
+use e2e::{checker, http, schedule, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const FIRST_EDIT_SECONDS: f64 = 3.0;
@@ -51,6 +51,10 @@ fn the_first_edit_comes_soon_and_the_end_is_an_audit() {
     for words in ["generated", "no real people", "Embedded development broker", "in memory", "not Apache Kafka"] {
         assert!(banner.contains(words), "the banner does not say \"{words}\":\n{banner}");
     }
+    let page = banner.lines().find_map(|line| line.strip_prefix("page     http://")).unwrap().trim_end_matches('/');
+    let (status, metrics) = http::request(page.parse().unwrap(), "GET", "/metrics", "").unwrap();
+    assert_eq!(status, 200);
+    assert!(metrics.contains("wiki_broker_refused_total{limit=\"connections\"} 0"), "{metrics}");
 
     // One sink is really killed: its partitions move, it comes back, and the audit is clean all the same.
     let table = folder.path().join("data/edits.db");

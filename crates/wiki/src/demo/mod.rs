@@ -19,6 +19,7 @@ use service::config::{LogFormat, ServiceConfig};
 use service::{CancellationToken, Failure, Metrics, Service, telemetry};
 
 use crate::audit::{self, Report, Table};
+pub(crate) use cluster::BrokerMetrics;
 use cluster::Cluster;
 use controls::Wish;
 use sinks::Sinks;
@@ -106,15 +107,16 @@ async fn run(options: Options) -> Result<Report, Failure> {
     let shutdown = CancellationToken::new();
     service::shutdown::on_signals(&shutdown);
     let table = files::prepare(&options.data)?;
-    let cluster = Cluster::start(&options)?;
-    let _running = running::Running::note(&table, &cluster.config.kafka_bootstrap_servers)?;
     // The parts outlive the signal: what was made has to reach the table first.
     let parts = CancellationToken::new();
+    let console = Service::new("console", parts.child_token());
+    let cluster = Cluster::start(&options, &console.metrics)?;
+    let _running = running::Running::note(&table, &cluster.config.kafka_bootstrap_servers)?;
     let source = Source::open(&options, &parts).await?;
     let kafka_config = cluster.config.clone();
     let (failures, mut failed) = mpsc::unbounded_channel();
     let (control, mut wishes) = controls::controls();
-    let (http, console) = start_console(&options, &kafka_config, control, &parts, &failures).await?;
+    let (http, console) = start_console(&options, &kafka_config, (console, control), &failures).await?;
     let ingest = serve_part("ingest", http, 1, &parts).await?;
     let enricher = serve_part("enricher", http, 2, &parts).await?;
     let metrics = [("console", http), ("ingest", ingest.1), ("enricher", enricher.1)];
@@ -125,7 +127,7 @@ async fn run(options: Options) -> Result<Report, Failure> {
     sinks.start_all()?;
     let screen = screen::Screen::start(kafka.clone(), table.clone(), started, parts.child_token());
 
-    let ended = wait(&options, &shutdown, &mut sinks, (&mut failed, &mut wishes)).await;
+    let ended = wait(&options, &shutdown, (&cluster, &mut sinks), (&mut failed, &mut wishes)).await;
     println!("\nending: what was made goes into the table first");
     if !source.stop() {
         // Nobody can stop the stream: what is published by now is what has to be stored.
@@ -175,11 +177,9 @@ fn banner(
 async fn start_console(
     options: &Options,
     kafka: &KafkaConfig,
-    control: console::control::Control,
-    parts: &CancellationToken,
+    (console, control): (Service, console::control::Control),
     failures: &mpsc::UnboundedSender<Failure>,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), Failure> {
-    let console = Service::new("console", parts.child_token());
     let mut config: console::Config = defaults()?;
     config.kafka = kafka.clone();
     let routes = console::attach(config, &console, Some(control))?;
@@ -246,7 +246,7 @@ async fn told(running: impl Future<Output = Result<(), Failure>>, failures: mpsc
 async fn wait(
     options: &Options,
     shutdown: &CancellationToken,
-    sinks: &mut Sinks,
+    (cluster, sinks): (&Cluster, &mut Sinks),
     (failed, wishes): (&mut mpsc::UnboundedReceiver<Failure>, &mut mpsc::Receiver<Wish>),
 ) -> Result<(), Failure> {
     let until = options.run_for.map(|run_for| tokio::time::Instant::now() + run_for);
@@ -266,7 +266,10 @@ async fn wait(
                 // A page that is gone wants no answer.
                 let _ = answer.send(sinks.act(action));
             }
-            _ = looks.tick() => sinks.watch()?,
+            _ = looks.tick() => {
+                cluster.show_metrics();
+                sinks.watch()?;
+            }
         }
     }
 }
