@@ -53,6 +53,8 @@ struct Worker<'a> {
     ledger: Ledger,
     backfill: Backfilling,
     backoff: Backoff,
+    /// Whether the last connection ended without an event: then being connected is no health.
+    is_fruitless: bool,
     /// For the contrast: the newest id as received.
     last_sse_id: Option<String>,
 }
@@ -162,6 +164,7 @@ impl<'a> Worker<'a> {
                 Duration::from_millis(config.stream.backoff_min_ms),
                 Duration::from_millis(config.stream.backoff_max_ms),
             ),
+            is_fruitless: false,
             last_sse_id: recovered.last_sse_id,
         };
         worker.show();

@@ -228,4 +228,11 @@ fn comments_without_an_event_are_no_stream() {
     wait_until("the connection is cut, and ingest says why", LIMIT, || {
         pipeline.logs("ingest").iter().any(|line| line["message"].as_str().unwrap().contains("sent no event for 1 s"))
     });
+    // Connected again, and still without an event: that is no health.
+    wait_until("ingest connects again", LIMIT, || {
+        let connected = |line: &serde_json::Value| line["message"] == "connected to the stream";
+        pipeline.logs("ingest").iter().filter(|line| connected(line)).count() >= 3
+    });
+    let (is_ready, said) = pipeline.readiness("ingest").unwrap();
+    assert!(!is_ready && said.contains("sent no event for 1 s"), "{said}");
 }

@@ -13,13 +13,15 @@ use crate::error::TermEnd;
 use crate::metrics::IngestMetrics;
 use crate::output::Read;
 use crate::position::ResumeAt;
-use crate::source::{Connection, Item};
+use crate::source::{Connection, End, Item};
 use crate::step::{Next, Outcome};
 
 /// Older events are replays: their age is no delay of ours.
 const LIVE_SECONDS: f64 = 3600.0;
 /// Events of a connection that were all filtered before it is said.
 const ALL_FILTERED: u64 = 100;
+/// What health says while the stream is read.
+const CONNECTED: &str = "connected to the stream";
 
 /// What is known of the connection that is read.
 struct Session {
@@ -27,6 +29,7 @@ struct Session {
     last_event: Instant,
     /// How far the server's clock is ahead of ours.
     ahead_ms: i64,
+    is_fruitless: bool,
     filtered: Filtered,
 }
 
@@ -67,6 +70,7 @@ impl Worker<'_> {
             reader: Reader::new(self.stream.routes.clone()),
             last_event: Instant::now(),
             ahead_ms: 0,
+            is_fruitless: true,
             filtered: Filtered::default(),
         };
         while !stop.is_cancelled() {
@@ -79,7 +83,10 @@ impl Worker<'_> {
             self.context.metrics.stream.idle_seconds.set(idle);
             let next = match item {
                 None => Next::Read,
-                Some(Item::Ended(end)) => return Ok(Over::Ended(end)),
+                Some(Item::Ended(end)) => {
+                    self.ended(&end, session.is_fruitless);
+                    return Ok(Over::Ended(end));
+                }
                 Some(Item::Connected { server_ms }) => {
                     session.ahead_ms = server_ms.map_or(0, |server| (server - now_ms()).max(0));
                     self.connected(at)
@@ -110,14 +117,31 @@ impl Worker<'_> {
         self.context.metrics.stream.connected.set(1);
         self.context.metrics.stream.connects.with_label_values(&["ok"]).inc();
         self.report.connected(now_ms());
-        self.context.readiness.ok("connected to the stream");
+        if !self.is_fruitless {
+            self.context.readiness.ok(CONNECTED);
+        }
         tracing::info!(?at, "connected to the stream");
         self.step.connected()
     }
 
+    /// A connection that brought no event: the next one is healthy once it brings one.
+    fn ended(&mut self, end: &End, is_fruitless: bool) {
+        self.is_fruitless = is_fruitless;
+        if is_fruitless {
+            self.context.readiness.failing(&end.sentence);
+        }
+    }
+
+    fn event_came(&mut self, session: &mut Session) {
+        session.last_event = Instant::now();
+        if std::mem::take(&mut session.is_fruitless) && std::mem::take(&mut self.is_fruitless) {
+            self.context.readiness.ok(CONNECTED);
+        }
+    }
+
     /// Every event ends as exactly one of: produced, dead-lettered, filtered, canary, repeat, unproven.
     fn arrived(&mut self, arrival: Arrival, session: &mut Session) -> Result<Next, TermEnd> {
-        session.last_event = Instant::now();
+        self.event_came(session);
         self.context.service.metrics.progressed();
         self.observe(&arrival);
         if let Some(types) = session.filtered.note(&arrival.what) {
