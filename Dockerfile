@@ -9,6 +9,7 @@ WORKDIR /src
 # Manifests, and an empty source for each target that they declare.
 FROM base AS manifests
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
+COPY .cargo .cargo
 COPY crates crates
 RUN find crates -type f ! -name Cargo.toml -delete \
     && for crate in crates/*/; do \

@@ -15,6 +15,7 @@ use uuid::Uuid;
 /// # Panics
 /// Where an edit that was written is read as another.
 pub fn edit(bytes: &[u8]) {
+    assert!(schema::mapping::agree(bytes), "the quick reader accepts what the full parser does not");
     let mapping = Mapping::new(&["edit".to_owned()]);
     if let Ok(Some(edit)) = mapping.enrich(bytes) {
         let json = edit.to_json();

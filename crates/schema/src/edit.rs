@@ -1,4 +1,4 @@
-//! The enriched edit, value of `wikipedia-events`, and the pure mapping to it.
+//! The enriched edit, value of `wikipedia-events`.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{CANARY_DOMAIN, Text, content_id, event_type};
-use crate::namespace;
-use crate::rejection::{MAX_TITLE_BYTES, Reason, Rejection, bounded, parse};
+use crate::json::{self, Object, Quick, Reader, Unusual, put};
+use crate::rejection::{Reason, Rejection};
 
 /// An enriched change. The first nine fields keep the names and meanings of the original tutorial; fields are
 /// only ever added.
 // Texts borrow from the bytes that they were read from, as far as those hold no escapes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Edit<'a> {
     /// Recent-changes id, unique per wiki only; null on some log events.
     pub id: Option<i64>,
@@ -68,16 +67,21 @@ pub struct Edit<'a> {
 }
 
 /// The original tutorial's two kinds of users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UserType {
     /// Not flagged as a bot.
+    #[default]
     Human,
     /// Flagged as a bot.
     Bot,
 }
 
 impl UserType {
+    fn named(name: &str) -> Option<Self> {
+        [Self::Human, Self::Bot].into_iter().find(|one| one.as_str() == name)
+    }
+
     /// The value as it stands in JSON and in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -89,7 +93,7 @@ impl UserType {
 }
 
 /// What kind of account made an edit; the bot flag comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UserKind {
     /// Flagged as a bot.
@@ -101,10 +105,16 @@ pub enum UserKind {
     /// An IPv4 or IPv6 address.
     Ip,
     /// The user is redacted.
+    #[default]
     Unknown,
 }
 
 impl UserKind {
+    fn named(name: &str) -> Option<Self> {
+        let all = [Self::Bot, Self::Registered, Self::Temporary, Self::Ip, Self::Unknown];
+        all.into_iter().find(|one| one.as_str() == name)
+    }
+
     /// The value as it stands in JSON and in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -117,7 +127,7 @@ impl UserKind {
         }
     }
 
-    fn of(bot: bool, user: Option<&str>) -> Self {
+    pub(crate) fn of(bot: bool, user: Option<&str>) -> Self {
         match user {
             _ if bot => Self::Bot,
             None => Self::Unknown,
@@ -140,147 +150,72 @@ fn is_temporary(user: &str) -> bool {
         && groups.all(digits)
 }
 
-#[derive(Deserialize)]
-struct Meta<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    #[serde(borrow)]
-    domain: Text<'a>,
-    #[serde(borrow)]
-    dt: Text<'a>,
-    #[serde(borrow)]
-    stream: Option<Text<'a>>,
-}
+impl<'a> Object<'a> for Edit<'a> {
+    // All but those that may be null, which may be missing too.
+    const REQUIRED: u64 = (1 << REQUIRED_FIELDS) - 1;
 
-#[derive(Deserialize, Default)]
-struct OldNew {
-    old: Option<i64>,
-    new: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct Source<'a> {
-    #[serde(borrow)]
-    meta: Meta<'a>,
-    id: Option<i64>,
-    #[serde(borrow, default, rename = "type", deserialize_with = "event_type")]
-    kind: Option<Text<'a>>,
-    namespace: Option<i64>,
-    #[serde(borrow)]
-    title: Option<Text<'a>>,
-    #[serde(borrow)]
-    comment: Option<Text<'a>>,
-    #[serde(borrow)]
-    user: Option<Text<'a>>,
-    bot: Option<bool>,
-    minor: Option<bool>,
-    patrolled: Option<bool>,
-    length: Option<OldNew>,
-    revision: Option<OldNew>,
-    #[serde(borrow)]
-    wiki: Option<Text<'a>>,
-}
-
-/// The types of changes that become edits: `WIKI_EVENT_TYPES`, the same for every service of a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    types: Vec<String>,
-}
-
-impl Mapping {
-    /// Maps changes of these types, such as `edit`.
-    #[must_use]
-    pub fn new(types: &[String]) -> Self {
-        Self { types: types.to_vec() }
-    }
-
-    /// Maps a raw record's value to the enriched edit; `None` for a canary and for a change of another type. Pure:
-    /// the same bytes on every replay.
-    ///
-    /// # Errors
-    /// A [`Rejection`] where the bytes are not JSON, or lack what every change has: `meta.domain`, `meta.dt`,
-    /// `namespace`, `title`, `wiki`. All other fields may be missing.
-    pub fn enrich<'a>(&self, value: &'a [u8]) -> Result<Option<Edit<'a>>, Rejection> {
-        let source: Source<'a> = parse(value)?;
-        if source.meta.domain.0 == CANARY_DOMAIN {
-            return Ok(None);
-        }
-        let named = source.kind.as_ref().or(source.meta.stream.as_ref());
-        let change_type = named.map_or("", |kind| &kind.0);
-        if self.types.iter().any(|kept| kept == change_type) { edit(source, value).map(Some) } else { Ok(None) }
+    fn field(&mut self, name: &str, json: &mut Reader<'a>) -> Quick<Option<u32>> {
+        Ok(Some(match name {
+            "domain" => put(&mut self.domain, json.text()?, 0),
+            "namespace" => put(&mut self.namespace, json.text()?, 1),
+            "title" => put(&mut self.title, json.text()?, 2),
+            "timestamp" => put(&mut self.timestamp, json.text()?, 3),
+            "user_type" => put(&mut self.user_type, UserType::named(&json.text()?).ok_or(Unusual)?, 4),
+            "event_id" => put(&mut self.event_id, json.text()?, 5),
+            "type" => put(&mut self.change_type, json.text()?, 6),
+            "wiki" => put(&mut self.wiki, json.text()?, 7),
+            "namespace_id" => put(&mut self.namespace_id, json.integer()?, 8),
+            "namespace_local" => put(&mut self.namespace_local, json.text()?, 9),
+            "user_kind" => put(&mut self.user_kind, UserKind::named(&json.text()?).ok_or(Unusual)?, 10),
+            "id" => put(&mut self.id, json.integer_or_null()?, REQUIRED_FIELDS),
+            "user_name" => put(&mut self.user_name, json.text_or_null()?, 12),
+            "old_length" => put(&mut self.old_length, json.integer_or_null()?, 13),
+            "new_length" => put(&mut self.new_length, json.integer_or_null()?, 14),
+            "revision_old" => put(&mut self.revision_old, json.integer_or_null()?, 15),
+            "revision_new" => put(&mut self.revision_new, json.integer_or_null()?, 16),
+            "minor" => put(&mut self.minor, json.bool_or_null()?, 17),
+            "patrolled" => put(&mut self.patrolled, json.bool_or_null()?, 18),
+            "comment" => put(&mut self.comment, json.text_or_null()?, 19),
+            _ => return Ok(None),
+        }))
     }
 }
 
-/// Lengths of pages, in bytes.
-const LENGTHS: std::ops::RangeInclusive<i64> = 0..=(1 << 31);
+/// Fields of an edit that are never null.
+const REQUIRED_FIELDS: u32 = 11;
 
-fn required<T>(field: Option<T>, name: &str) -> Result<T, Rejection> {
-    field.ok_or_else(|| Rejection::new(Reason::WrongShape, format!("missing field `{name}`")))
-}
+/// Writes fields one after the other.
+struct Fields<'t>(&'t mut Vec<u8>);
 
-/// A part of a text, borrowed where the text is.
-fn part_of<'a>(text: &Cow<'a, str>, part: impl Fn(&str) -> &str) -> Cow<'a, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(part(text)),
-        Cow::Owned(text) => Cow::Owned(part(text).to_owned()),
+impl Fields<'_> {
+    /// Begins a field; `name` has its quotes, its colon, and a comma or a brace before it.
+    fn text(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        json::write_text(self.0, value);
     }
-}
 
-fn edit<'a>(source: Source<'a>, value: &[u8]) -> Result<Edit<'a>, Rejection> {
-    let Source {
-        meta,
-        id,
-        kind,
-        namespace: namespace_id,
-        title,
-        comment,
-        user,
-        bot,
-        minor,
-        patrolled,
-        length,
-        revision,
-        wiki,
-    } = source;
-    let namespace_id = required(namespace_id, "namespace")?;
-    let title = required(title, "title")?.0;
-    bounded("title", &title, MAX_TITLE_BYTES)?;
-    user.as_ref().map_or(Ok(()), |user| bounded("user", &user.0, MAX_TITLE_BYTES))?;
-    let bot = bot.unwrap_or(false);
-    let length = length.unwrap_or_default();
-    for length in [length.old, length.new].into_iter().flatten() {
-        if !LENGTHS.contains(&length) {
-            return Err(Rejection::new(Reason::WrongShape, format!("`length` cannot be {length}")));
+    fn optional_text(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self.literal(name, "null"),
         }
     }
-    let revision = revision.unwrap_or_default();
-    let user = user.map(|user| user.0);
-    let event_id = match meta.id {
-        Some(id) if !id.0.is_empty() => id.0,
-        _ => Cow::Owned(content_id(value)),
-    };
-    Ok(Edit {
-        id,
-        domain: meta.domain.0,
-        namespace: part_of(&title, |title| namespace::name(namespace_id, title).0),
-        namespace_local: part_of(&title, |title| namespace::local(namespace_id, title)),
-        title,
-        timestamp: meta.dt.0,
-        user_kind: UserKind::of(bot, user.as_deref()),
-        user_name: user,
-        user_type: if bot { UserType::Bot } else { UserType::Human },
-        old_length: length.old,
-        new_length: length.new,
-        event_id,
-        change_type: kind.or(meta.stream).map_or(Cow::Borrowed(""), |kind| kind.0),
-        wiki: required(wiki, "wiki")?.0,
-        namespace_id,
-        revision_old: revision.old,
-        revision_new: revision.new,
-        minor,
-        patrolled,
-        comment: comment.map(|comment| comment.0),
-    })
+
+    fn integer(&mut self, name: &str, value: Option<i64>) {
+        match value {
+            Some(value) => self.literal(name, itoa::Buffer::new().format(value)),
+            None => self.literal(name, "null"),
+        }
+    }
+
+    fn truth(&mut self, name: &str, value: Option<bool>) {
+        self.literal(name, value.map_or("null", |value| if value { "true" } else { "false" }));
+    }
+
+    fn literal(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(value.as_bytes());
+    }
 }
 
 impl<'a> Edit<'a> {
@@ -294,8 +229,28 @@ impl<'a> Edit<'a> {
 
     /// Appends the edit as one line of JSON: for a buffer that is used again.
     pub fn write_json(&self, to: &mut Vec<u8>) {
-        // Strings and integers only: serialising them into memory cannot fail.
-        let _ = serde_json::to_writer(to, self);
+        let mut fields = Fields(to);
+        fields.integer("{\"id\":", self.id);
+        fields.text(",\"domain\":", &self.domain);
+        fields.text(",\"namespace\":", &self.namespace);
+        fields.text(",\"title\":", &self.title);
+        fields.text(",\"timestamp\":", &self.timestamp);
+        fields.optional_text(",\"user_name\":", self.user_name.as_deref());
+        fields.text(",\"user_type\":", self.user_type.as_str());
+        fields.integer(",\"old_length\":", self.old_length);
+        fields.integer(",\"new_length\":", self.new_length);
+        fields.text(",\"event_id\":", &self.event_id);
+        fields.text(",\"type\":", &self.change_type);
+        fields.text(",\"wiki\":", &self.wiki);
+        fields.integer(",\"namespace_id\":", Some(self.namespace_id));
+        fields.text(",\"namespace_local\":", &self.namespace_local);
+        fields.text(",\"user_kind\":", self.user_kind.as_str());
+        fields.integer(",\"revision_old\":", self.revision_old);
+        fields.integer(",\"revision_new\":", self.revision_new);
+        fields.truth(",\"minor\":", self.minor);
+        fields.truth(",\"patrolled\":", self.patrolled);
+        fields.optional_text(",\"comment\":", self.comment.as_deref());
+        to.push(b'}');
     }
 
     /// Reads the value of a `wikipedia-events` record.
@@ -305,7 +260,7 @@ impl<'a> Edit<'a> {
     /// PostgreSQL can store: every writer refuses it alike, so that the fate of a row does not depend on the
     /// destination.
     pub fn from_json(value: &'a [u8]) -> Result<Self, Rejection> {
-        let edit: Self = parse(value)?;
+        let edit: Self = json::read(value)?;
         let texts = [
             &edit.domain,
             &edit.namespace,
@@ -357,39 +312,6 @@ pub fn json_schema() -> String {
 mod tests {
     use super::*;
 
-    fn enrich(value: &[u8]) -> Result<Edit<'_>, Rejection> {
-        let all = ["edit".to_owned(), String::new()];
-        Mapping::new(&all).enrich(value).map(|edit| edit.expect("an edit"))
-    }
-
-    const FULL: &str = r#"{"meta":{"id":"e1","domain":"es.wikipedia.org","dt":"2026-01-02T03:04:05.678Z"},
-        "id":4294967297,"type":"edit","namespace":104,"title":"Anexo:Uno","comment":"c","user":"~2026-12345-6",
-        "bot":false,"minor":true,"patrolled":false,"length":{"old":1,"new":2},"revision":{"old":3,"new":4},"wiki":"eswiki"}"#;
-
-    #[test]
-    fn a_full_edit_keeps_every_field() {
-        let edit = enrich(FULL.as_bytes()).unwrap();
-        let expected = r#"{"id":4294967297,"domain":"es.wikipedia.org","namespace":"Anexo","title":"Anexo:Uno","timestamp":"2026-01-02T03:04:05.678Z","user_name":"~2026-12345-6","user_type":"human","old_length":1,"new_length":2,"event_id":"e1","type":"edit","wiki":"eswiki","namespace_id":104,"namespace_local":"Anexo","user_kind":"temporary","revision_old":3,"revision_new":4,"minor":true,"patrolled":false,"comment":"c"}"#;
-        assert_eq!(String::from_utf8(edit.to_json()).unwrap(), expected);
-        assert_eq!(Edit::from_json(expected.as_bytes()).unwrap(), edit);
-    }
-
-    #[test]
-    fn what_may_be_missing_may_be_missing() {
-        let bytes = br#"{"meta":{"domain":"d","dt":"t"},"namespace":0,"title":"T","wiki":"w"}"#;
-        let edit = enrich(bytes).unwrap();
-        assert_eq!((edit.id, edit.user_name.as_deref(), edit.old_length, edit.minor), (None, None, None, None));
-        assert_eq!((edit.user_type, edit.user_kind), (UserType::Human, UserKind::Unknown));
-        assert_eq!(edit.event_id, content_id(bytes));
-    }
-
-    #[test]
-    fn nulls_are_like_missing_fields() {
-        let bytes = br#"{"meta":{"id":null,"domain":"d","dt":"t"},"id":null,"namespace":0,"title":"T","wiki":"w","length":{"old":null,"new":5},"revision":null,"user":null,"bot":null,"type":null}"#;
-        let edit = enrich(bytes).unwrap();
-        assert_eq!((edit.old_length, edit.new_length, edit.revision_new), (None, Some(5), None));
-    }
-
     #[test]
     fn user_kinds() {
         let cases = [
@@ -409,33 +331,23 @@ mod tests {
     }
 
     #[test]
-    fn a_text_with_nul_is_refused_for_every_writer() {
-        let with_nul = FULL.replace("Anexo:Uno", r"Anexo:\u0000");
-        let edit = enrich(with_nul.as_bytes()).unwrap();
-        assert_eq!(Edit::from_json(&edit.to_json()).unwrap_err().reason, Reason::NulInText);
-    }
-
-    #[test]
-    fn a_missing_title_is_a_wrong_shape() {
-        let rejection = enrich(br#"{"meta":{"domain":"d","dt":"t"},"namespace":0,"wiki":"w"}"#).unwrap_err();
-        assert_eq!(rejection.reason, Reason::WrongShape);
-        assert!(rejection.detail.contains("title"), "{rejection}");
-    }
-
-    #[test]
-    fn canaries_and_other_types_are_no_edits() {
-        let edits = Mapping::new(&["edit".to_owned()]);
-        let canary = br#"{"meta":{"domain":"canary","dt":"t"}}"#;
-        assert_eq!(edits.enrich(canary), Ok(None));
-        let log = FULL.replace(r#""type":"edit""#, r#""type":"log""#);
-        assert_eq!(edits.enrich(log.as_bytes()), Ok(None));
-        assert!(Mapping::new(&["log".to_owned()]).enrich(log.as_bytes()).unwrap().is_some());
-    }
-
-    #[test]
-    fn an_edit_borrows_where_it_can() {
-        let edit = enrich(FULL.as_bytes()).unwrap();
-        assert!(matches!((&edit.title, &edit.namespace_local), (Cow::Borrowed(_), Cow::Borrowed(_))));
-        assert_eq!(edit.clone().into_owned(), edit);
+    fn an_edit_is_written_as_its_schema_says() {
+        let texts = ["", "plain", "é \u{0} \" \\ \n \u{7f}"];
+        for (index, text) in texts.into_iter().enumerate() {
+            let (is, cow) = (index > 0, || Cow::Borrowed(text));
+            let edit = Edit {
+                id: is.then_some(i64::MIN),
+                domain: cow(),
+                title: cow(),
+                user_name: is.then(cow),
+                minor: is.then_some(index > 1),
+                patrolled: Some(is),
+                comment: is.then(cow),
+                ..Edit::default()
+            };
+            let json = edit.to_json();
+            assert_eq!(json, serde_json::to_vec(&edit).unwrap());
+            assert_eq!(json::read::<Edit<'_>>(&json).unwrap(), edit);
+        }
     }
 }

@@ -15,7 +15,8 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`event`] | an event as the stream sends it: which kind, which key, which id |
-//! | [`edit`] | the enriched edit, value of `wikipedia-events`, and the mapping to it |
+//! | [`edit`] | the enriched edit, value of `wikipedia-events` |
+//! | [`mapping`] | from the event to the edit |
 //! | [`namespace`] | namespace id and title → name |
 //! | [`record`] | record headers, and the partition of a key |
 //! | [`sse_id`] | the position that EventStreams puts into each SSE `id:` |
@@ -24,18 +25,22 @@
 //! | [`control`] | what a sink says of itself |
 //! | [`topics`] | topic names |
 //! | [`rejection`] | why something cannot be read |
+//! | `json` | a quick reader in front of the full parser |
 
 pub mod backfill;
 pub mod control;
 pub mod edit;
 pub mod event;
 pub mod gap;
+mod json;
+pub mod mapping;
 pub mod namespace;
 pub mod record;
 pub mod rejection;
 pub mod sse_id;
 pub mod topics;
 
-pub use edit::{Edit, Mapping};
+pub use edit::Edit;
+pub use mapping::Mapping;
 pub use rejection::{Reason, Rejection};
 pub use topics::Topics;

@@ -55,8 +55,11 @@ impl SeqBase {
 
     /// What a record says.
     pub fn of(source: &impl HeaderSource) -> Option<Self> {
-        let value = source.header(SEQ_BASE)?;
-        Some(if value == UNKNOWN.as_bytes() { Self::Unknown } else { Self::Emptied })
+        source.header(SEQ_BASE).map(Self::read)
+    }
+
+    fn read(value: &[u8]) -> Self {
+        if value == UNKNOWN.as_bytes() { Self::Unknown } else { Self::Emptied }
     }
 }
 
@@ -118,6 +121,11 @@ pub const MAPPING_VERSION: u32 = 1;
 pub trait HeaderSource {
     /// The bytes of the first header of this name.
     fn header(&self, name: &str) -> Option<&[u8]>;
+
+    /// The same of several names.
+    fn headers_named<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        names.map(|name| self.header(name))
+    }
 }
 
 impl<'a> RawHeaders<'a> {
@@ -151,13 +159,15 @@ impl<'a> RawHeaders<'a> {
     /// # Errors
     /// [`Reason::BadHeader`] where one is missing or malformed.
     pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
+        let names = [CE_ID, SEQ, SSE_ID, RECEIVED_AT, BACKFILL, SEQ_BASE];
+        let [id, seq, sse_id, received_at, backfill, base] = source.headers_named(names);
         Ok(Self {
-            id: text(source, CE_ID)?.into(),
-            seq: counted(source, SEQ)?,
-            sse_id: text(source, SSE_ID)?.into(),
-            received_at_ms: counted(source, RECEIVED_AT)?,
-            backfill: source.header(BACKFILL).is_some(),
-            base: SeqBase::of(source),
+            id: text(CE_ID, id)?.into(),
+            seq: counted(SEQ, seq)?,
+            sse_id: text(SSE_ID, sse_id)?.into(),
+            received_at_ms: counted(RECEIVED_AT, received_at)?,
+            backfill: backfill.is_some(),
+            base: base.map(SeqBase::read),
         })
     }
 }
@@ -200,35 +210,36 @@ impl<'a> EventHeaders<'a> {
     /// # Errors
     /// [`Reason::BadHeader`] where one is missing or malformed.
     pub fn read(source: &'a impl HeaderSource) -> Result<Self, Rejection> {
+        let names = [CE_ID, SEQ, RAW_OFFSET, RAW_SEQ, RECEIVED_AT, SEQ_BASE, MAPPING];
+        let [id, seq, raw_offset, raw_seq, received_at, base, mapping] = source.headers_named(names);
         Ok(Self {
-            id: text(source, CE_ID)?.into(),
-            seq: counted(source, SEQ)?,
-            raw_offset: counted(source, RAW_OFFSET)?,
-            raw_seq: counted(source, RAW_SEQ)?,
-            received_at_ms: counted(source, RECEIVED_AT)?,
-            base: SeqBase::of(source),
-            mapping: if source.header(MAPPING).is_some() { number(source, MAPPING)? } else { 1 },
+            id: text(CE_ID, id)?.into(),
+            seq: counted(SEQ, seq)?,
+            raw_offset: counted(RAW_OFFSET, raw_offset)?,
+            raw_seq: counted(RAW_SEQ, raw_seq)?,
+            received_at_ms: counted(RECEIVED_AT, received_at)?,
+            base: base.map(SeqBase::read),
+            mapping: if mapping.is_some() { number(MAPPING, mapping)? } else { 1 },
         })
     }
 }
 
-fn text<'a>(source: &'a impl HeaderSource, name: &str) -> Result<&'a str, Rejection> {
-    let bytes =
-        source.header(name).ok_or_else(|| Rejection::new(Reason::BadHeader, format!("header {name} is missing")))?;
+fn text<'a>(name: &str, value: Option<&'a [u8]>) -> Result<&'a str, Rejection> {
+    let bytes = value.ok_or_else(|| Rejection::new(Reason::BadHeader, format!("header {name} is missing")))?;
     std::str::from_utf8(bytes).map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not UTF-8")))
 }
 
 /// A number that counts up from 0: an offset, a place in a sequence, a time.
-fn counted(source: &impl HeaderSource, name: &str) -> Result<i64, Rejection> {
-    let value = number(source, name)?;
+fn counted(name: &str, value: Option<&[u8]>) -> Result<i64, Rejection> {
+    let value = number(name, value)?;
     if is_counted(value) {
         return Ok(value);
     }
     Err(Rejection::new(Reason::BadHeader, format!("header {name} is out of range")))
 }
 
-fn number<T: FromStr>(source: &impl HeaderSource, name: &str) -> Result<T, Rejection> {
-    text(source, name)?.parse().map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not a number")))
+fn number<T: FromStr>(name: &str, value: Option<&[u8]>) -> Result<T, Rejection> {
+    text(name, value)?.parse().map_err(|_| Rejection::new(Reason::BadHeader, format!("header {name} is not a number")))
 }
 
 /// The partition of a key: Kafka's default partitioner (murmur2, sign cleared, modulo).

@@ -58,6 +58,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// For every program, and for the C libraries in it: `malloc` itself is jemalloc's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use clap::Args;
 pub use tokio_util::sync::CancellationToken;
 

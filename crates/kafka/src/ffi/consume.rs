@@ -1,6 +1,6 @@
 //! Batches of records from one partition's own queue.
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::thread::Thread;
@@ -131,6 +131,10 @@ impl Fetched {
 
     /// Headers in their order; a null value is `None`.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.raw_headers().map(|(name, value)| (name.to_str().unwrap_or_default(), value))
+    }
+
+    fn raw_headers(&self) -> impl Iterator<Item = (&CStr, Option<&[u8]>)> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive; the headers belong to it and live as long.
         let code = unsafe { rdsys::rd_kafka_message_headers(self.0.as_ptr(), &raw mut headers) };
@@ -140,7 +144,7 @@ impl Fetched {
 }
 
 /// Header `index` of a message that lives as long as `'a`.
-fn header_at<'a>(headers: *mut rdsys::rd_kafka_headers_t, index: usize) -> Option<(&'a str, Option<&'a [u8]>)> {
+fn header_at<'a>(headers: *mut rdsys::rd_kafka_headers_t, index: usize) -> Option<(&'a CStr, Option<&'a [u8]>)> {
     let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0_usize);
     // SAFETY: the list belongs to a live message; what is returned points into it. Names are zero-terminated.
     let name = unsafe {
@@ -148,9 +152,9 @@ fn header_at<'a>(headers: *mut rdsys::rd_kafka_headers_t, index: usize) -> Optio
         if code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;
         }
-        std::ffi::CStr::from_ptr(name)
+        CStr::from_ptr(name)
     };
-    Some((name.to_str().unwrap_or_default(), bytes(value.cast_mut(), length)))
+    Some((name, bytes(value.cast_mut(), length)))
 }
 
 /// The bytes of a live message; `None` for null.
@@ -161,7 +165,19 @@ fn bytes<'a>(start: *mut c_void, length: usize) -> Option<&'a [u8]> {
 
 impl HeaderSource for Fetched {
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().find(|(found, _)| *found == name)?.1
+        self.headers_named([name])[0]
+    }
+
+    /// Goes over the list once, however many names there are.
+    fn headers_named<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        let mut found = [None; N];
+        for (name, value) in self.raw_headers() {
+            let wanted = names.iter().position(|wanted| wanted.as_bytes() == name.to_bytes());
+            if let Some(first @ None) = wanted.and_then(|index| found.get_mut(index)) {
+                *first = Some(value);
+            }
+        }
+        found.map(Option::flatten)
     }
 }
 
