@@ -17,7 +17,7 @@ pub struct Config {
     /// Types of changes that become edits; the same as of ingest.
     #[arg(long, env = "WIKI_EVENT_TYPES", value_name = "TYPE,…", value_delimiter = ',', default_value = "edit")]
     pub event_types: Vec<String>,
-    /// Threads that map records; 0 means half as many as there are processors.
+    /// Threads that map records; 0 means as many as there are processors.
     #[arg(long, env = "WIKI_ENRICHER_THREADS", value_name = "N", default_value_t = 0)]
     pub threads: usize,
     /// Take the loss of the raw records before this place, as the log names it when a partition stops.

@@ -1,6 +1,7 @@
 //! What the enricher service shows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::Rebalancing;
 use kafka::group_metrics::GroupMetrics;
@@ -33,9 +34,7 @@ pub struct EnricherMetrics {
     pub halted: IntGauge,
     /// Raw records that were deleted before they were mapped.
     pub lost: IntCounter,
-    canonical: IntCounter,
-    from_title: IntCounter,
-    unknown: IntCounter,
+    named: [IntCounter; namespace::Source::ALL.len()],
     group: Mutex<GroupMetrics>,
 }
 
@@ -87,20 +86,27 @@ impl EnricherMetrics {
                 "wiki_enricher_inputs_lost_total",
                 "Raw records that were deleted before they were mapped; expected 0.",
             ),
-            canonical: from(namespace::Source::Canonical),
-            from_title: from(namespace::Source::Title),
-            unknown: from(namespace::Source::Unknown),
+            named: namespace::Source::ALL.map(from),
             group: Mutex::new(GroupMetrics::new(metrics, "enricher", rebalancing)),
         }
     }
 
-    /// Counts where a namespace's name came from; once a record, so without a look-up.
-    pub fn named(&self, source: namespace::Source) {
-        match source {
-            namespace::Source::Canonical => self.canonical.inc(),
-            namespace::Source::Title => self.from_title.inc(),
-            namespace::Source::Unknown => self.unknown.inc(),
+    /// Counts where the names of namespaces came from, in the order of [`namespace::Source::ALL`].
+    pub fn named(&self, counts: &[u64; namespace::Source::ALL.len()]) {
+        for (counter, count) in self.named.iter().zip(counts) {
+            counter.inc_by(*count);
         }
+    }
+
+    /// Observes how long ago edits were read by ingest, Unix milliseconds: with one clock for all.
+    pub fn latency_since(&self, received_at_ms: &[i64]) {
+        let latency = self.latency.local();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for received_at_ms in received_at_ms {
+            let received_at = Duration::from_millis(u64::try_from(*received_at_ms).unwrap_or(0));
+            latency.observe(since_epoch.saturating_sub(received_at).as_secs_f64());
+        }
+        latency.flush();
     }
 
     /// The group's part.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kafka::dead_letter::{self, Origin, Quotation};
 use kafka::{Error, FencedWriter, Fetched, Outgoing, Queued, TopicPartition};
 use schema::record::EventHeaders;
-use schema::{Edit, Rejection, Topics};
+use schema::{Edit, Rejection, Topics, namespace};
 
 use crate::message::{Handle, Order};
 
@@ -40,6 +40,8 @@ pub struct Open {
     pub bytes: u64,
     /// When ingest read each of the edits, Unix milliseconds.
     pub received_at_ms: Vec<i64>,
+    /// Edits by where the namespace's name came from.
+    pub named: [u64; namespace::Source::ALL.len()],
     /// Records that became dead letters.
     pub dead_letters: u64,
     /// Records that gave nothing.
@@ -148,11 +150,16 @@ impl Output {
         if self.json.len() > self.most_bytes { Err(self.json.len()) } else { Ok(()) }
     }
 
-    /// Writes the edit that was prepared, under its input's key.
+    /// Writes the edit that was prepared, under its input's key. `named`: where the namespace's name came from.
     ///
     /// # Errors
     /// [`Error::Doubt`]: call [`Output::doubted`].
-    pub fn edit(&mut self, record: &Fetched, headers: &EventHeaders<'_>) -> Result<Taken, Error> {
+    pub fn edit(
+        &mut self,
+        record: &Fetched,
+        headers: &EventHeaders<'_>,
+        named: namespace::Source,
+    ) -> Result<Taken, Error> {
         let Stage::Here(writer) = &mut self.stage else { return Ok(Taken::Again) };
         writer.begin()?;
         self.open.since.get_or_insert_with(Instant::now);
@@ -165,6 +172,7 @@ impl Output {
         }
         self.count(record);
         self.open.received_at_ms.push(headers.received_at_ms);
+        self.open.named[named as usize] += 1;
         self.open.ends_with_dead_letter = false;
         Ok(Taken::Yes)
     }

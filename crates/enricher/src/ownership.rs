@@ -41,10 +41,10 @@ pub fn follow(context: &Context, heartbeat: &Heartbeat) -> Result<(), Failure> {
     followed
 }
 
-/// Half as many as there are processors, unless configured: librdkafka's threads need the other half.
+/// As many as there are processors, unless configured.
 fn start_mappers(context: &Context) -> Result<Vec<MapperHandle>, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = if context.config.threads == 0 { processors.div_ceil(2) } else { context.config.threads };
+    let count = if context.config.threads == 0 { processors } else { context.config.threads };
     let start = |index: usize| {
         let (sender, messages) = mpsc::channel();
         let (introduce, introduced) = mpsc::channel();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kafka::group_metrics::seconds_since;
 use kafka::{Accepted, ClientError, CommitMode, Error, FencedWriter, Fetched, Queue, TopicPartition};
 use schema::record::SeqBase;
 use schema::{Rejection, namespace};
@@ -250,7 +249,10 @@ impl PartitionWorker {
             judged = judged.too_long(bytes, self.context.most_bytes);
         }
         let taken = match &judged.outcome {
-            Outcome::Emit(headers, _) => self.output.edit(record, headers)?,
+            Outcome::Emit(headers, edit) => {
+                let source = namespace::name(edit.namespace_id, &edit.title).1;
+                self.output.edit(record, headers, source)?
+            }
             Outcome::Reject(rejection) => self.output.dead_letter(record, rejection)?,
             Outcome::Skip | Outcome::Repeat => {
                 self.output.skip(record);
@@ -280,7 +282,6 @@ impl PartitionWorker {
         }
         let metrics = &self.context.metrics;
         match &judged.outcome {
-            Outcome::Emit(_, edit) => metrics.named(namespace::name(edit.namespace_id, &edit.title).1),
             Outcome::Reject(Rejection { reason, .. }) => {
                 let (partition, reason) = (self.at.partition, reason.as_str());
                 tracing::warn!(partition, offset, reason, "a record was set aside as a dead letter");
@@ -290,7 +291,7 @@ impl PartitionWorker {
                 partition = self.at.partition,
                 "the raw topic holds canaries or types that are not in WIKI_EVENT_TYPES: they are skipped"
             ),
-            Outcome::Skip | Outcome::Hole(_) => {}
+            Outcome::Emit(..) | Outcome::Skip | Outcome::Hole(_) => {}
         }
     }
 
@@ -376,9 +377,8 @@ impl PartitionWorker {
         ] {
             metrics.records.with_label_values(&[outcome]).inc_by(count);
         }
-        for received_at_ms in &done.received_at_ms {
-            metrics.latency.observe(seconds_since(*received_at_ms));
-        }
+        metrics.named(&done.named);
+        metrics.latency_since(&done.received_at_ms);
         metrics.group().lagging(&self.at, self.behind(), done.received_at_ms.last().copied());
     }
 

@@ -159,8 +159,9 @@ impl Kafka {
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
             .set("compression.type", "lz4")
-            // The commit flushes, so lingering only fills batches.
-            .set("linger.ms", "5")
+            // The commit flushes, so lingering only fills batches: few requests, and each costs client and broker alike.
+            .set("linger.ms", "20")
+            .set("batch.num.messages", "100000")
             .set("batch.size", "1000000")
             .set("queue.buffering.max.kbytes", "32768")
             // The longest event is 1 MiB; its key and its enriched form repeat parts of it. Refusing it here would
