@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ingest::arrival::{Reader, Routes, What};
-use ingest::source::framer::{Framer, Frames};
+use ingest::framer::{Framer, Frames};
 use schema::record::{HeaderSource, RawHeaders};
 use schema::sse_id;
 
@@ -41,6 +41,7 @@ pub fn event(bytes: &[u8]) {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
         None => (&[][..], bytes),
     };
+    assert!(schema::event::agree(data), "the quick reader accepts what the full parser does not");
     let Ok(id) = std::str::from_utf8(id) else { return };
     let topic = "wikipedia-raw".to_owned();
     let routes = Routes {

@@ -7,7 +7,7 @@ use schema::record::partition_of;
 use schema::sse_id::{self, SourcePosition};
 use schema::{Reason, Rejection};
 
-use crate::source::framer::Unreadable;
+use crate::framer::Unreadable;
 use crate::window::IdKey;
 
 /// The place of an event in the stream.
@@ -109,7 +109,8 @@ impl Reader {
     }
 
     /// Takes what no event can be made of: too long, or not UTF-8.
-    pub fn unreadable(&mut self, sse_id: String, unreadable: Unreadable) -> Arrival {
+    pub fn unreadable(&mut self, unreadable: Unreadable) -> Arrival {
+        let sse_id = unreadable.sse_id();
         let Unreadable { oversized, length, id, head } = unreadable;
         let rejection = if oversized {
             Rejection::new(Reason::Oversized, format!("{length} bytes, {id}; the value is its beginning"))

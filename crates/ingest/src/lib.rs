@@ -13,7 +13,7 @@
 //! | [`position`] (pure) | a position for each source topic, and the state that travels in commits |
 //! | [`window`] (pure) | the ids that are known |
 //! | [`resume`], [`overlap`] (pure) | how a connection asks, and what proves it |
-//! | [`arrival`], [`step`] (pure) | what one event is, and what becomes of it |
+//! | [`framer`], [`arrival`], [`step`] (pure) | whole events, what one is, and what becomes of it |
 //! | [`gaps`] (pure) | the gap ledger |
 //! | [`backfill`] (pure, but for `known`) | a stretch that is read again |
 //! | [`output`] | what is written and committed together |
@@ -27,6 +27,7 @@ pub mod backoff;
 pub mod config;
 pub mod context;
 pub mod error;
+pub mod framer;
 pub mod gaps;
 pub mod metrics;
 pub mod output;

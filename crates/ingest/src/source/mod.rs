@@ -1,6 +1,5 @@
 //! The connection to the stream: one client per connection, bounded in bytes and time, no reconnect of its own.
 
-pub mod framer;
 mod queue;
 pub mod reach;
 pub mod refusal;
@@ -15,8 +14,9 @@ use prometheus::IntCounter;
 use service::text::{cut, visible};
 use tokio::runtime::Handle;
 
+use crate::arrival::{Arrival, Reader};
+use crate::framer::Unreadable;
 use crate::position::ResumeAt;
-use framer::Unreadable;
 use reach::Reach;
 use refusal::Refusal;
 use transport::{StreamFailure, Transport};
@@ -38,15 +38,8 @@ pub enum Item {
         /// `Date` of the response, Unix milliseconds.
         server_ms: Option<i64>,
     },
-    /// An event.
-    Event {
-        /// The id as received, empty where there is none.
-        sse_id: String,
-        /// The bytes of `data`.
-        data: Vec<u8>,
-    },
-    /// Something that no event can be made of.
-    Unreadable(Unreadable),
+    /// An event, or something that no event can be made of.
+    Arrived(Box<Arrival>),
     /// The connection is over; the last item.
     Ended(End),
 }
@@ -179,9 +172,9 @@ impl Source {
         Ok(Self { url: url.to_owned(), transport, runtime })
     }
 
-    /// Opens a connection.
+    /// Opens a connection. Its events are read by its own task: a commit keeps nobody from reading.
     #[must_use]
-    pub fn connect(&self, at: &ResumeAt) -> Connection {
+    pub fn connect(&self, at: &ResumeAt, reader: Reader) -> Connection {
         let (sender, items) = queue::queue();
         let url = match at {
             ResumeAt::Since(ms) => with_since(&self.url, *ms),
@@ -190,7 +183,7 @@ impl Source {
         let id = at.header();
         let transport = self.transport.clone();
         let task = self.runtime.spawn(async move {
-            let end = read(&url, id, transport, &sender).await;
+            let end = read(&url, id, (transport, reader), &sender).await;
             // The reader is gone where it does not listen any more.
             let _ = sender.send(Item::Ended(end)).await;
         });
@@ -214,7 +207,12 @@ fn client(url: &str, id: Option<String>, transport: Transport) -> Result<impl ev
     Ok(builder.build_with_transport(transport))
 }
 
-async fn read(url: &str, id: Option<String>, transport: Transport, items: &queue::Sender) -> End {
+async fn read(
+    url: &str,
+    id: Option<String>,
+    (transport, mut reader): (Transport, Reader),
+    items: &queue::Sender,
+) -> End {
     let (transport, mut beside) = transport.of_connection();
     let server_ms = transport.server_ms();
     let client = match client(url, id, transport) {
@@ -225,7 +223,7 @@ async fn read(url: &str, id: Option<String>, transport: Transport, items: &queue
     let mut order = Order::default();
     loop {
         if let Some(unreadable) = order.due() {
-            if items.send(Item::Unreadable(unreadable)).await.is_err() {
+            if items.send(Item::Arrived(Box::new(reader.unreadable(unreadable)))).await.is_err() {
                 return End::new(EndReason::ServerClose, "the reader left");
             }
             continue;
@@ -249,7 +247,7 @@ async fn read(url: &str, id: Option<String>, transport: Transport, items: &queue
             }
             Some(Ok(SSE::Event(event))) => {
                 order.passed += 1;
-                Item::Event { sse_id: event.id.unwrap_or_default(), data: event.data.into_bytes() }
+                Item::Arrived(Box::new(reader.read(event.id.unwrap_or_default(), event.data.into_bytes())))
             }
             Some(Err(error)) => return end_of(&error),
             None => return End::new(EndReason::ServerClose, "the stream closed the connection"),

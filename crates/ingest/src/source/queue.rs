@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Item;
 
 /// Items that may wait.
-const ITEMS: usize = 512;
+const ITEMS: usize = 8_192;
 /// Bytes of events that may wait together: eight of the longest, and some thousand as they are.
 const BYTES: usize = 8 << 20;
 
@@ -37,8 +37,7 @@ pub(super) fn queue() -> (Sender, Receiver) {
 
 fn bytes(item: &Item) -> u32 {
     let bytes = match item {
-        Item::Event { sse_id, data } => sse_id.len() + data.len(),
-        Item::Unreadable(unreadable) => unreadable.head.len(),
+        Item::Arrived(arrival) => arrival.sse_id.len() + arrival.data.len(),
         Item::Connected { .. } | Item::Ended(_) => 0,
     };
     u32::try_from(bytes.min(BYTES)).unwrap_or(u32::MAX)
@@ -73,9 +72,11 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrival::{Reader, Routes};
 
     fn event(bytes: usize) -> Item {
-        Item::Event { sse_id: String::new(), data: vec![b'x'; bytes] }
+        let mut reader = Reader::new(Routes::default());
+        Item::Arrived(Box::new(reader.read(String::new(), vec![b'x'; bytes])))
     }
 
     #[tokio::test]

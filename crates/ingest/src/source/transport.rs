@@ -14,10 +14,10 @@ use service::text::{cut, visible};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::framer::{Beside, Endless, Framer, Frames, MAX_ENDLESS_BYTES, Unreadable};
 use super::reach::Reach;
 use super::refusal::Refusal;
 use super::{End, EndReason, Limits};
+use crate::framer::{Beside, Endless, Framer, Frames, MAX_ENDLESS_BYTES, Unreadable};
 
 /// Pieces on their way to the parser.
 const PIECES: usize = 8;

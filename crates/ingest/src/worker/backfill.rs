@@ -59,7 +59,6 @@ struct Reading {
     end_ms: i64,
     piece: Piece,
     connection: Option<Connection>,
-    reader: Reader,
     again: Instant,
 }
 
@@ -180,13 +179,7 @@ impl Worker<'_> {
             track.is_over = track.end_ms <= active.request.reached_ms;
         }
         let piece = Piece::new(active.request.reached_ms, margin_ms, tracks, ids);
-        Reading {
-            end_ms,
-            piece,
-            connection: None,
-            reader: Reader::new(self.stream.routes.clone()),
-            again: Instant::now(),
-        }
+        Reading { end_ms, piece, connection: None, again: Instant::now() }
     }
 
     fn read_on(&mut self, mut active: Active, mut reading: Box<Reading>) -> Result<Option<Active>, TermEnd> {
@@ -204,14 +197,7 @@ impl Worker<'_> {
             match connection.next(&self.context.runtime, Duration::ZERO) {
                 None => break,
                 Some(Item::Connected { .. }) => reading.piece.connected(),
-                Some(Item::Event { sse_id, data }) => {
-                    let arrival = reading.reader.read(sse_id, data);
-                    self.replayed(&mut active, &mut reading.piece, arrival)?;
-                }
-                Some(Item::Unreadable(unreadable)) => {
-                    let arrival = reading.reader.unreadable(unreadable.sse_id(), unreadable);
-                    self.replayed(&mut active, &mut reading.piece, arrival)?;
-                }
+                Some(Item::Arrived(arrival)) => self.replayed(&mut active, &mut reading.piece, *arrival)?,
                 Some(Item::Ended(end)) => {
                     reading.connection = None;
                     if let Some(refusal) = &end.refusal {
@@ -309,7 +295,6 @@ impl Reading {
         let tracks = self.piece.tracks.iter().filter(|track| !track.is_over);
         let positions =
             tracks.map(|track| sse_id::by_time(&track.trail.topic, track.partition, self.piece.resume_ms(track)));
-        self.connection = Some(source.connect(&ResumeAt::Positions(positions.collect())));
-        self.reader = Reader::new(routes);
+        self.connection = Some(source.connect(&ResumeAt::Positions(positions.collect()), Reader::new(routes)));
     }
 }

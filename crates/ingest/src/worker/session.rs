@@ -25,7 +25,6 @@ const CONNECTED: &str = "connected to the stream";
 
 /// What is known of the connection that is read.
 struct Session {
-    reader: Reader,
     last_event: Instant,
     /// How far the server's clock is ahead of ours.
     ahead_ms: i64,
@@ -65,14 +64,10 @@ impl Filtered {
 impl Worker<'_> {
     /// Reads one connection to its end.
     pub(super) fn connection(&mut self, at: &ResumeAt, stop: &CancellationToken) -> Result<Over, TermEnd> {
-        let mut connection: Connection = self.stream.source.connect(at);
-        let mut session = Session {
-            reader: Reader::new(self.stream.routes.clone()),
-            last_event: Instant::now(),
-            ahead_ms: 0,
-            is_fruitless: true,
-            filtered: Filtered::default(),
-        };
+        let reader = Reader::new(self.stream.routes.clone());
+        let mut connection: Connection = self.stream.source.connect(at, reader);
+        let mut session =
+            Session { last_event: Instant::now(), ahead_ms: 0, is_fruitless: true, filtered: Filtered::default() };
         while !stop.is_cancelled() {
             self.heartbeat.beat();
             let now = Instant::now();
@@ -91,14 +86,7 @@ impl Worker<'_> {
                     session.ahead_ms = server_ms.map_or(0, |server| (server - now_ms()).max(0));
                     self.connected(at)
                 }
-                Some(Item::Event { sse_id, data }) => {
-                    let arrival = session.reader.read(sse_id, data);
-                    self.arrived(arrival, &mut session)?
-                }
-                Some(Item::Unreadable(unreadable)) => {
-                    let arrival = session.reader.unreadable(unreadable.sse_id(), unreadable);
-                    self.arrived(arrival, &mut session)?
-                }
+                Some(Item::Arrived(arrival)) => self.arrived(*arrival, &mut session)?,
             };
             if next == Next::Reconnect {
                 return Ok(Over::Reconnect);
