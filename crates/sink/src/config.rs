@@ -57,7 +57,7 @@ pub struct Config {
     #[arg(long, env = "WIKI_SINK_NAME", value_name = "NAME", default_value_t = service::replica::name(), hide_default_value = true)]
     pub sink_name: String,
     /// Rows of one write at most.
-    #[arg(long, env = "WIKI_BATCH_ROWS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, env = "WIKI_BATCH_ROWS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch_rows: u32,
     /// Longest wait of a row for its write, in milliseconds.
     #[arg(long, env = "WIKI_BATCH_MS", value_name = "MS", default_value_t = 100)]

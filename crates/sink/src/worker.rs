@@ -6,11 +6,12 @@ mod repairing;
 mod status;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::group::answered;
-use kafka::{BorrowedRecord, ClientError, CommitMode, Kafka, Polled, Tail};
+use kafka::{BorrowedRecord, ClientError, CommitMode, GroupMember, Kafka, Polled, Tail};
 use schema::Mapping;
 use schema::control::Moment;
 use service::health::Readiness;
@@ -38,6 +39,8 @@ const POLL_WHILE_WRITING: Duration = Duration::from_millis(2);
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// The same at the end of the service.
 const END_LIMIT: Duration = Duration::from_secs(4);
+/// Records that are taken before all else is looked at again.
+const TURN_RECORDS: usize = 500;
 
 /// The state of the loop.
 pub struct Worker {
@@ -49,8 +52,17 @@ pub struct Worker {
     dead_letters: DeadLetters,
     lag: Lag,
     report: Report,
+    /// Not counted yet, by partition.
+    reads: BTreeMap<i32, Reads>,
     /// Fetching is stopped for a write that waits.
     is_paused: bool,
+}
+
+/// What was read of a partition.
+#[derive(Clone, Copy, Default)]
+struct Reads {
+    records: u64,
+    bytes: u64,
 }
 
 /// What a worker is made of.
@@ -106,6 +118,7 @@ impl Worker {
             partitions: Partitions::default(),
             dead_letters: DeadLetters::new(outbox),
             lag: Lag::new(),
+            reads: BTreeMap::new(),
             is_paused: false,
             context,
         })
@@ -124,12 +137,7 @@ impl Worker {
                 self.finish_write(POLL_TIMEOUT)?;
                 continue;
             }
-            match member.poll(self.patience()) {
-                Polled::Record(record) => self.record(&record)?,
-                Polled::Rebalance(rebalance) => self.rebalance(&rebalance)?,
-                Polled::Failed(error) => self.failed(&error)?,
-                Polled::Nothing => {}
-            }
+            self.read(&member)?;
             self.finish_write(Duration::ZERO)?;
             if self.output.is_due(Instant::now()) {
                 self.output.start(&self.destination);
@@ -142,6 +150,39 @@ impl Worker {
         self.commit_offsets(CommitMode::Wait);
         self.report(Moment::Leaving, &[]);
         Ok(())
+    }
+
+    /// Waits for a record, and takes those that are there behind it: all else is looked at once for many of them.
+    fn read(&mut self, member: &GroupMember) -> Result<(), Failure> {
+        let mut patience = self.patience();
+        for _ in 0..TURN_RECORDS {
+            match member.poll(patience) {
+                Polled::Record(record) => self.record(&record)?,
+                Polled::Rebalance(rebalance) => {
+                    self.show_reads();
+                    self.rebalance(&rebalance)?;
+                    break;
+                }
+                Polled::Failed(error) => {
+                    self.failed(&error)?;
+                    break;
+                }
+                Polled::Nothing => break,
+            }
+            if self.output.is_full() {
+                break;
+            }
+            patience = Duration::ZERO;
+        }
+        self.show_reads();
+        Ok(())
+    }
+
+    /// Counts what was read.
+    fn show_reads(&mut self) {
+        for (partition, Reads { records, bytes }) in std::mem::take(&mut self.reads) {
+            self.context.metrics.group().read(&self.context.at(partition), records, bytes);
+        }
     }
 
     /// A whole batch waits for the end of a write that is young: the next record has no room yet.
@@ -176,7 +217,9 @@ impl Worker {
     /// Judges one record, and does what it needs.
     fn record(&mut self, record: &BorrowedRecord<'_>) -> Result<(), Failure> {
         let partition = record.partition();
-        self.context.metrics.group().read(&self.context.at(partition), 1, record.value().len() as u64);
+        let reads = self.reads.entry(partition).or_default();
+        reads.records += 1;
+        reads.bytes += record.value().len() as u64;
         let input = Input::read(record.offset(), record.value(), record);
         match step::judge(self.partitions.get(partition), &input) {
             Outcome::Take(row) => self.take(partition, row),

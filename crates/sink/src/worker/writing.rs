@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka::group::answered;
-use kafka::group_metrics::seconds_since;
 use kafka::{CommitMode, TopicPartition};
 use service::Failure;
 
@@ -62,9 +61,7 @@ impl Worker {
             self.drop_until_claimed(*partition);
         }
         for (partition, part) in parts {
-            for row in &part.rows {
-                self.context.metrics.durable(seconds_since(row.received_at_ms));
-            }
+            self.context.metrics.durable(part.rows.iter().map(|row| row.received_at_ms));
             if let (Some(last), Some(owned)) = (part.rows.last(), self.partitions.get_mut(*partition)) {
                 owned.stored(last);
             }

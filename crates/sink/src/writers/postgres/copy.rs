@@ -1,45 +1,48 @@
 //! Rows into `edits` by binary COPY. Where the database refuses a batch for one of its rows, the batch is halved
 //! until that row stands alone.
 
+use std::io::Write as _;
+
 use jiff::Timestamp;
-use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
-use postgres::types::{ToSql, Type};
-use postgres::{Error, Transaction};
+use postgres::{CopyInWriter, Error, Transaction};
 use schema::{Edit, Reason, Rejection};
 use uuid::Uuid;
 
 use super::connection::{Verdict, judge, sentence};
+use super::rows::Rows;
 use crate::batch::{Fate, Row};
 
-/// The columns, in the order of [`Insert::values`].
-const COLUMNS: [(&str, Type); 25] = [
-    ("event_id", Type::TEXT),
-    ("id", Type::INT8),
-    ("domain", Type::TEXT),
-    ("namespace", Type::TEXT),
-    ("title", Type::TEXT),
-    ("timestamp", Type::TIMESTAMPTZ),
-    ("user_name", Type::TEXT),
-    ("user_type", Type::TEXT),
-    ("old_length", Type::INT8),
-    ("new_length", Type::INT8),
-    ("type", Type::TEXT),
-    ("wiki", Type::TEXT),
-    ("namespace_id", Type::INT8),
-    ("namespace_local", Type::TEXT),
-    ("user_kind", Type::TEXT),
-    ("revision_old", Type::INT8),
-    ("revision_new", Type::INT8),
-    ("minor", Type::BOOL),
-    ("patrolled", Type::BOOL),
-    ("comment", Type::TEXT),
-    ("topic_id", Type::UUID),
-    ("partition", Type::INT4),
-    ("seq", Type::INT8),
-    ("received_at", Type::TIMESTAMPTZ),
-    ("stored_at", Type::TIMESTAMPTZ),
+/// The columns, in the order of [`Insert::encode`].
+const COLUMNS: [&str; 25] = [
+    "event_id",
+    "id",
+    "domain",
+    "namespace",
+    "title",
+    "timestamp",
+    "user_name",
+    "user_type",
+    "old_length",
+    "new_length",
+    "type",
+    "wiki",
+    "namespace_id",
+    "namespace_local",
+    "user_kind",
+    "revision_old",
+    "revision_new",
+    "minor",
+    "patrolled",
+    "comment",
+    "topic_id",
+    "partition",
+    "seq",
+    "received_at",
+    "stored_at",
 ];
+/// Rows are sent when so many bytes of them are encoded.
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// A row of `edits` to be.
 pub(super) struct Insert<'a> {
@@ -76,7 +79,7 @@ impl<'a> Insert<'a> {
             Fate::Store(edit) => edit,
             Fate::Reject(rejection, value) => return Err(aside(rejection.clone(), value.clone())),
         };
-        let timestamp: Timestamp = edit.timestamp.parse().map_err(|error| {
+        let timestamp = time_of(&edit.timestamp).map_err(|error| {
             let why = format!("timestamp {:?} is no time: {error}", edit.timestamp);
             aside(Rejection::new(Reason::RefusedByWriter, why), edit.to_json())
         })?;
@@ -95,63 +98,41 @@ impl<'a> Insert<'a> {
         }
     }
 
-    fn values<'b>(
-        &'b self,
-        topic_id: &'b Uuid,
-        stored_at: &'b Timestamp,
-        texts: &'b [&'static str; 2],
-    ) -> [&'b (dyn ToSql + Sync); 25] {
-        let Edit {
-            id,
-            domain,
-            namespace,
-            title,
-            timestamp: _,
-            user_name,
-            user_type: _,
-            old_length,
-            new_length,
-            event_id,
-            change_type,
-            wiki,
-            namespace_id,
-            namespace_local,
-            user_kind: _,
-            revision_old,
-            revision_new,
-            minor,
-            patrolled,
-            comment,
-        } = self.edit;
-        let [user_type, user_kind] = texts;
-        [
-            event_id,
-            id,
-            domain,
-            namespace,
-            title,
-            &self.timestamp,
-            user_name,
-            user_type,
-            old_length,
-            new_length,
-            change_type,
-            wiki,
-            namespace_id,
-            namespace_local,
-            user_kind,
-            revision_old,
-            revision_new,
-            minor,
-            patrolled,
-            comment,
-            topic_id,
-            &self.partition,
-            &self.row.seq,
-            &self.received_at,
-            stored_at,
-        ]
+    /// Appends the row, its values in the order of [`COLUMNS`].
+    fn encode(&self, to: &mut Rows, topic_id: Uuid, stored_at: Timestamp) {
+        let edit = self.edit;
+        to.begin(COLUMNS.len());
+        to.text(&edit.event_id);
+        to.optional(edit.id, Rows::int8);
+        to.text(&edit.domain);
+        to.text(&edit.namespace);
+        to.text(&edit.title);
+        to.time(self.timestamp);
+        to.optional(edit.user_name.as_deref(), Rows::text);
+        to.text(edit.user_type.as_str());
+        to.optional(edit.old_length, Rows::int8);
+        to.optional(edit.new_length, Rows::int8);
+        to.text(&edit.change_type);
+        to.text(&edit.wiki);
+        to.int8(edit.namespace_id);
+        to.text(&edit.namespace_local);
+        to.text(edit.user_kind.as_str());
+        to.optional(edit.revision_old, Rows::int8);
+        to.optional(edit.revision_new, Rows::int8);
+        to.optional(edit.minor, Rows::bool);
+        to.optional(edit.patrolled, Rows::bool);
+        to.optional(edit.comment.as_deref(), Rows::text);
+        to.value(topic_id.as_bytes());
+        to.value(&self.partition.to_be_bytes());
+        to.int8(self.row.seq);
+        to.time(self.received_at);
+        to.time(stored_at);
     }
+}
+
+/// The time of an edit as the table holds it: to the microsecond, the rest cut off.
+fn time_of(text: &str) -> Result<Timestamp, jiff::Error> {
+    Timestamp::from_microsecond(text.parse::<Timestamp>()?.as_microsecond())
 }
 
 fn is_stored(transaction: &mut Transaction<'_>, id: &str) -> Result<bool, Error> {
@@ -166,16 +147,33 @@ fn copy(transaction: &mut Transaction<'_>, topic_id: Uuid, rows: &[Insert<'_>]) 
     if rows.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-    let types: Vec<Type> = COLUMNS.iter().map(|(_, kind)| kind.clone()).collect();
-    let statement = format!("COPY edits ({}) FROM STDIN (FORMAT binary)", names.join(", "));
-    let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&statement)?, &types);
+    let statement = format!("COPY edits ({}) FROM STDIN (FORMAT binary)", COLUMNS.join(", "));
+    let mut writer = transaction.copy_in(&statement)?;
     let stored_at = Timestamp::now();
+    let mut encoded = Rows::new();
     for row in rows {
-        let texts = [row.edit.user_type.as_str(), row.edit.user_kind.as_str()];
-        writer.write(&row.values(&topic_id, &stored_at, &texts))?;
+        row.encode(&mut encoded, topic_id, stored_at);
+        if encoded.bytes().len() >= CHUNK_BYTES {
+            send(&mut writer, &mut encoded)?;
+        }
     }
+    encoded.end();
+    send(&mut writer, &mut encoded)?;
     writer.finish().map(|_| ())
+}
+
+/// Sends what is encoded.
+///
+/// # Errors
+/// What the database said.
+fn send(writer: &mut CopyInWriter<'_>, encoded: &mut Rows) -> Result<(), Error> {
+    let sent = writer.write_all(encoded.bytes());
+    encoded.clear();
+    match sent.map_err(|error| error.into_inner().map(|inner| inner.downcast::<Error>())) {
+        Err(Some(Ok(error))) => Err(*error),
+        // Anything else is said at the end of the COPY.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Copies what the database takes and gives what it refuses, row by row.
@@ -208,4 +206,26 @@ pub(super) fn copy_or_refuse<'a>(
     let mut refused = copy_or_refuse(transaction, topic_id, first)?;
     refused.extend(copy_or_refuse(transaction, topic_id, second)?);
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_an_edit_is_made_in_one_way() {
+        for (text, expected) in [
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T03:04:05.6789999Z", "2026-01-02T03:04:05.678999Z"),
+            ("2026-01-02T03:04:05.678+02:00", "2026-01-02T01:04:05.678Z"),
+            ("2026-01-02 03:04:05z", "2026-01-02T03:04:05Z"),
+            ("1999-12-31T23:59:59.9999999Z", "1999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(time_of(text).unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["", "2026-01-02", "2026-01-02T03:04:05", "yesterday"] {
+            assert!(time_of(text).is_err(), "{text}");
+        }
+    }
 }

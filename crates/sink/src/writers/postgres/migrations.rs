@@ -5,6 +5,8 @@ use postgres::{Client, Error, GenericClient};
 /// Every version, in order.
 const MIGRATIONS: [&str; 2] =
     [include_str!("migrations/0001_edits.sql"), include_str!("migrations/0002_stretches.sql")];
+/// A large table takes its time; but who waits for a lock on it keeps all others waiting behind it, and tries again.
+const PATIENCE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '3s'";
 /// Sinks that start together make the tables one after another: the key of the lock, "wiki" in ASCII.
 const LOCK: i64 = 0x77_69_6b_69;
 
@@ -51,6 +53,7 @@ pub fn migrate(client: &mut Client) -> Result<(), Error> {
 
 fn make_missing(client: &mut Client) -> Result<(), Error> {
     let mut transaction = client.transaction()?;
+    transaction.batch_execute(PATIENCE)?;
     let Standing::Behind(version) = standing(&mut transaction)? else { return Ok(()) };
     transaction.batch_execute(
         "CREATE TABLE IF NOT EXISTS wiki_migrations \

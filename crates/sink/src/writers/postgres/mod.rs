@@ -8,6 +8,7 @@ pub mod connection;
 mod copy;
 pub mod migrations;
 mod prune;
+mod rows;
 mod tls;
 
 use std::collections::BTreeMap;
