@@ -36,7 +36,7 @@ test-fast: build ## With cargo alone: unit and property tests, stories on the em
 fuzz: setup ## Look for bytes that break a border, SECONDS=60 each; needs nightly Rust and cargo-fuzz. BORDERS="frame edit" chooses
 	@for border in $(BORDERS); do \
 		mkdir -p "fuzz/corpus/$$border" && echo "== $$border" && \
-		$(CARGO) +nightly fuzz run --release "$$border" "fuzz/corpus/$$border" "crates/borders/corpus/$$border" -- \
+		$(CARGO) +nightly fuzz run --release --sanitizer none "$$border" "fuzz/corpus/$$border" "crates/borders/corpus/$$border" -- \
 			-max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=512 -max_len=65536 || exit 1; \
 	done
 
