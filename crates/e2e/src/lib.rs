@@ -40,6 +40,7 @@ pub mod http;
 pub mod kafka;
 pub mod pages;
 pub mod pipeline;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

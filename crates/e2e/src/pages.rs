@@ -119,8 +119,10 @@ impl Terminals {
     pub fn open(ports: &[u16]) -> Self {
         let permit = schedule::shared();
         let folder = tempfile::tempdir().unwrap();
-        let places =
-            ports.iter().map(|port| (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()))).collect();
+        let places = ports
+            .iter()
+            .map(|port| (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", crate::ports::free())))
+            .collect();
         Self { folder, places, environment: Vec::new(), running: BTreeMap::new(), begun: 0, _permit: permit }
     }
 
@@ -283,10 +285,6 @@ fn signal(child: &Child, signal: &str) {
     let group = format!("-{}", child.id());
     // One that has just ended needs no signal.
     let _ = Command::new("kill").args([&format!("-{signal}"), "--", &group]).stderr(Stdio::null()).status();
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The pages of a folder of the workspace, by name.

@@ -3,7 +3,7 @@
 //! `WIKI_TEST_POSTGRES=postgres://…` names another server, whose role may make databases, for stories that do not
 //! kill it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::guarded::Guarded;
-use crate::wait_until;
+use crate::{ports, wait_until};
 
 /// A loaded machine makes and starts a server slowly.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -121,10 +121,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(output.status.success(), "initdb: {}", said(&output));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let mut server = Self { port, running: None, has_tls: false, folder };
+        let mut server = Self { port: ports::free(), running: None, has_tls: false, folder };
         server.start();
         server
     }

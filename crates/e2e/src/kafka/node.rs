@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::security;
 use crate::guarded::Guarded;
+use crate::ports;
 
 /// Any: all clusters here live in folders of their own.
 const CLUSTER_ID: &str = "d2lraXBlZGlhLWV2ZW50cw";
@@ -25,10 +26,9 @@ pub(super) struct Ports {
 impl Ports {
     /// Ports that are free now, and the proxy's, which listens at once.
     pub(super) fn free() -> (Self, TcpListener) {
-        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-        let held: [TcpListener; 4] = std::array::from_fn(|_| bind());
-        let proxy = bind();
+        let held: [TcpListener; 4] = std::array::from_fn(|_| ports::held());
+        let proxy = ports::held();
         let [plain, secure, behind_proxy, controller] = held.map(|listener| port(&listener));
         (Self { plain, secure, behind_proxy, proxy: port(&proxy), controller }, proxy)
     }
