@@ -22,6 +22,8 @@ const SLOW: Duration = Duration::from_secs(5);
 /// A write that takes longer, while a whole batch waits behind it, stops the reading.
 const STALLED: Duration = Duration::from_secs(1);
 
+/// Rows of the first write at most: it is not known yet how quick the destination is.
+const FIRST_ROWS: usize = 2_000;
 /// A write that took less may have twice the rows the next time; a statement may take 20 s.
 const QUICK_SECONDS: f64 = 5.0;
 
@@ -77,7 +79,7 @@ pub struct Output {
     since: Option<Instant>,
     writing: Option<Writing>,
     retry: Option<Retry>,
-    /// Rows of one write at most, where a whole batch took too long.
+    /// Rows of one write at most, at first and where a whole batch took too long.
     most: Option<usize>,
     /// Why the table refuses all rows, if it does.
     refused: Option<String>,
@@ -87,18 +89,16 @@ impl Output {
     /// Nothing to write yet.
     #[must_use]
     pub fn new(config: &Config, topic_id: Uuid, metrics: Arc<SinkMetrics>, slowness: Slowness) -> Self {
+        let rows = usize::try_from(config.batch_rows).unwrap_or(usize::MAX);
         Self {
             metrics,
             slowness,
-            limits: Limits {
-                rows: usize::try_from(config.batch_rows).unwrap_or(usize::MAX),
-                wait: Duration::from_millis(config.batch_ms),
-            },
+            limits: Limits { rows, wait: Duration::from_millis(config.batch_ms) },
             batch: Batch { topic_id, parts: BTreeMap::new() },
             since: None,
             writing: None,
             retry: None,
-            most: None,
+            most: Some(FIRST_ROWS),
             refused: None,
         }
     }
@@ -138,8 +138,7 @@ impl Output {
     /// Whether a whole batch waits.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let rows = if self.slowness.is_on() { slow::ROWS } else { self.limits.rows };
-        self.batch.len() >= rows
+        self.batch.len() >= if self.slowness.is_on() { slow::ROWS } else { self.limits.rows }
     }
 
     /// Whether nothing more should be read for now: a write is tried again, or a slow one has a whole batch behind it.
@@ -194,7 +193,7 @@ impl Output {
         if self.writing.is_some() || self.batch.is_empty() {
             return;
         }
-        let rest = self.batch.split_off(self.most.unwrap_or(self.limits.rows));
+        let rest = self.batch.split_off(self.most.map_or(self.limits.rows, |most| most.min(self.limits.rows)));
         let parts = std::mem::replace(&mut self.batch.parts, rest);
         let batch = Batch { topic_id: self.batch.topic_id, parts };
         self.since = (!self.batch.is_empty()).then(Instant::now);
