@@ -7,7 +7,7 @@ SECONDS := 60
 BORDERS := $(notdir $(wildcard crates/borders/corpus/*))
 SECURE := $(COMPOSE) -f deploy/compose/offline.yml -f deploy/compose/secure.yml
 
-.PHONY: help setup build demo test test-fast fuzz deny chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
+.PHONY: help setup build demo test test-fast fuzz bench deny chaos up up-offline up-single up-secure down stack-test screenshots k8s-check check docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ fuzz: setup ## Look for bytes that break a border, SECONDS=60 each; needs nightl
 		$(CARGO) +nightly fuzz run --release --sanitizer none "$$border" "fuzz/corpus/$$border" "crates/borders/corpus/$$border" -- \
 			-max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=512 -max_len=65536 || exit 1; \
 	done
+
+bench: setup ## What an event costs in memory; with WIKI_RECORDED=FOLDER on recorded events (docs/performance.md)
+	$(CARGO) bench --manifest-path bench/Cargo.toml --target-dir target/bench
 
 deny: ## Licences, duplicates and sources of packages; needs cargo-deny. `make check` holds licences and sources too
 	$(CARGO) deny --all-features check bans licenses sources
