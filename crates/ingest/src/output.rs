@@ -20,7 +20,7 @@ use crate::window::RawPartition;
 /// A transaction is committed at this many events,
 const MAX_EVENTS: u32 = 20_000;
 /// or this many bytes,
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// or this long after its first record, whichever comes first.
 const MAX_OPEN: Duration = Duration::from_millis(100);
 /// The position is committed this often, records or not: hours without an edit must not cost a long replay.

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Item;
 
 /// Items that may wait.
-const ITEMS: usize = 8_192;
+const ITEMS: usize = 4_096;
 /// Bytes of events that may wait together: eight of the longest, and some thousand as they are.
 const BYTES: usize = 8 << 20;
 
