@@ -121,7 +121,7 @@ impl Kafka {
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.message.max.bytes", "1048576")
             .set("fetch.max.bytes", "2097152")
-            .set("queued.max.messages.kbytes", "4096")
+            .set("queued.max.messages.kbytes", "2048")
             .set("fetch.wait.max.ms", "100");
         config
     }
