@@ -172,7 +172,7 @@ impl Source {
         Ok(Self { url: url.to_owned(), transport, runtime })
     }
 
-    /// Opens a connection. Its events are read by its own task: a commit keeps nobody from reading.
+    /// Opens a connection. Its own task reads the events, also while a commit is under way.
     #[must_use]
     pub fn connect(&self, at: &ResumeAt, reader: Reader) -> Connection {
         let (sender, items) = queue::queue();
