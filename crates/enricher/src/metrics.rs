@@ -1,7 +1,6 @@
 //! What the enricher service shows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::Rebalancing;
 use kafka::group_metrics::GroupMetrics;
@@ -96,17 +95,6 @@ impl EnricherMetrics {
         for (counter, count) in self.named.iter().zip(counts) {
             counter.inc_by(*count);
         }
-    }
-
-    /// Observes how long ago edits were read by ingest, Unix milliseconds: with one clock for all.
-    pub fn latency_since(&self, received_at_ms: &[i64]) {
-        let latency = self.latency.local();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        for received_at_ms in received_at_ms {
-            let received_at = Duration::from_millis(u64::try_from(*received_at_ms).unwrap_or(0));
-            latency.observe(since_epoch.saturating_sub(received_at).as_secs_f64());
-        }
-        latency.flush();
     }
 
     /// The group's part.

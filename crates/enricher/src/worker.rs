@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use kafka::group_metrics::observe_since;
 use kafka::{Accepted, ClientError, CommitMode, Error, FencedWriter, Fetched, Queue, TopicPartition};
 use schema::record::SeqBase;
 use schema::{Rejection, namespace};
@@ -378,7 +379,7 @@ impl PartitionWorker {
             metrics.records.with_label_values(&[outcome]).inc_by(count);
         }
         metrics.named(&done.named);
-        metrics.latency_since(&done.received_at_ms);
+        observe_since(&metrics.latency, done.received_at_ms.iter().copied());
         metrics.group().lagging(&self.at, self.behind(), done.received_at_ms.last().copied());
     }
 

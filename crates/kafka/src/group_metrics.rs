@@ -188,9 +188,19 @@ impl GroupMetrics {
 /// Seconds from a Unix time in milliseconds to now; 0 for the future.
 #[must_use]
 pub fn seconds_since(unix_ms: i64) -> f64 {
+    seconds_between(unix_ms, SystemTime::now())
+}
+
+fn seconds_between(unix_ms: i64, now: SystemTime) -> f64 {
     let then = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(then).as_secs_f64()
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(then).as_secs_f64()
+}
+
+/// Observes how long ago each of these times was, Unix milliseconds: the clock is read once for all of them.
+pub fn observe_since(histogram: &Histogram, unix_ms: impl Iterator<Item = i64>) {
+    let (local, now) = (histogram.local(), SystemTime::now());
+    unix_ms.for_each(|then| local.observe(seconds_between(then, now)));
+    local.flush();
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What the sink service shows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka::dead_letter;
-use kafka::group_metrics::GroupMetrics;
+use kafka::group_metrics::{GroupMetrics, observe_since};
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use service::Metrics;
 
@@ -162,13 +162,7 @@ impl SinkMetrics {
 
     /// Rows are durable that ingest read at these times, Unix milliseconds.
     pub fn durable(&self, received_at_ms: impl Iterator<Item = i64>) {
-        let latency = self.writes.latency.with_label_values(&[self.backend]).local();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        for received_at_ms in received_at_ms {
-            let received_at = Duration::from_millis(u64::try_from(received_at_ms).unwrap_or(0));
-            latency.observe(since_epoch.saturating_sub(received_at).as_secs_f64());
-        }
-        latency.flush();
+        observe_since(&self.writes.latency.with_label_values(&[self.backend]), received_at_ms);
     }
 
     /// A write has to be tried again.
